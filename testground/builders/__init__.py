@@ -1,0 +1,1 @@
+"""Builders: plan sources become an artifact."""

@@ -1,0 +1,1 @@
+"""The HTTP daemon: thin routes over the engine."""

@@ -1,0 +1,1 @@
+"""The only places that touch processes, and later containers, clusters and namespaces."""

@@ -1,0 +1,139 @@
+"""Every error a user can meet, as one tree.
+
+    TestgroundError
+    ├── ConfigError             the home directory or its .env.toml
+    ├── PlanError               a plan or its manifest: missing, malformed, unknown case
+    ├── CompositionError        a composition: malformed, inconsistent, does not fit its manifest
+    ├── SourcesError            a directory that cannot be packed, an upload or archive that cannot be unpacked
+    ├── RequestError            a request the daemon cannot read
+    ├── BuildError              a build that failed, with the output of its tool
+    ├── RunError                a run that could not be carried out
+    ├── UnknownError            an unknown builder, runner, task or run; names the nearest one
+    ├── QueueFullError          no room for one more waiting task
+    ├── CanceledError           a task that was killed, timed out or interrupted
+    ├── DaemonError             what a daemon answered, when it is none of the above
+    │   ├── UnreachableError    no daemon answers at the endpoint
+    │   └── StreamError         the daemon's answer broke off or is not in its format
+    ├── AuthError               the daemon refuses the token
+    └── SyncError               the sync service refused a request
+        ├── SyncLostError       the connection to the sync service is gone
+        └── PeerLostError       a barrier or subscription that a dead instance will never meet
+
+`code` travels in the `c` key of an error chunk, so that the client can raise the class that the daemon raised.
+The message is the user's; it names the file, the key or the line. Standard library only: the SDK imports this file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TestgroundError(Exception):
+    """Base of all errors shown to a user: one message, a stable code, an exit code."""
+
+    __test__ = False  # the name starts with "Test"; pytest must not collect it
+
+    code = "error"
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(TestgroundError):
+    code = "config"
+
+
+class PlanError(TestgroundError):
+    code = "plan"
+
+
+class CompositionError(TestgroundError):
+    code = "composition"
+
+
+class SourcesError(TestgroundError):
+    code = "sources"
+
+
+class RequestError(TestgroundError):
+    code = "request"
+
+
+class BuildError(TestgroundError):
+    code = "build"
+
+
+class RunError(TestgroundError):
+    code = "run"
+
+
+class UnknownError(TestgroundError):
+    code = "unknown"
+
+
+class QueueFullError(TestgroundError):
+    code = "queue-full"
+
+
+class CanceledError(TestgroundError):
+    code = "canceled"
+
+
+class DaemonError(TestgroundError):
+    code = "daemon"
+
+
+class UnreachableError(DaemonError):
+    code = "unreachable"
+
+
+class StreamError(DaemonError):
+    code = "stream"
+
+
+class AuthError(TestgroundError):
+    code = "auth"
+
+
+class SyncError(TestgroundError):
+    code = "sync"
+
+
+class SyncLostError(SyncError):
+    code = "sync-lost"
+
+
+class PeerLostError(SyncError):
+    code = "peer-lost"
+
+
+def from_code(code: str | None, message: str) -> TestgroundError:
+    """Rebuild an error that crossed the wire; an unknown or missing code gives a `DaemonError`."""
+    return _by_code().get(code or "", DaemonError)(message)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the nearest known name, or the list of what there is, or nothing."""
+    names = sorted(set(known))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    if 0 < len(names) <= 12:
+        return f"; there is: {', '.join(names)}"
+    return ""
+
+
+def _by_code() -> dict[str, type[TestgroundError]]:
+    found: dict[str, type[TestgroundError]] = {}
+    pending = [TestgroundError]
+    while pending:
+        cls = pending.pop()
+        found[cls.code] = cls
+        pending.extend(cls.__subclasses__())
+    return found

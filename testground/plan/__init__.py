@@ -1,0 +1,1 @@
+"""A composition becomes a prepared composition; sources become multipart and back."""

@@ -1,0 +1,207 @@
+"""What a builder and a runner are: the protocols, what they are given and what they return.
+
+Built-in and foreign components register through the same door: entry points in the groups `testground.builders` and
+`testground.runners`, whose names are the ids that manifests and compositions use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from testground.api.composition import Dependency, Resources
+from testground.api.model import explain
+from testground.api.task import RunResult
+from testground.config import EnvConfig
+from testground.errors import RequestError, UnknownError, did_you_mean
+from testground.health import Check
+from testground.sync.server import SyncServer
+
+
+class Output(Protocol):
+    """Where a component reports to: the log of its task, and through it every client that follows."""
+
+    def info(self, message: str, **fields: Any) -> None: ...
+
+    def warn(self, message: str, **fields: Any) -> None: ...
+
+    def error(self, message: str, **fields: Any) -> None: ...
+
+    def write(self, data: bytes) -> None:
+        """Raw text, such as a compiler's output or an instance's line; `data` ends where the caller's text ends."""
+
+    def states(self, group: str, counts: dict[str, int]) -> None:
+        """Live state of a group's instances, e.g. `{"total": 5, "running": 3, "ok": 2, "failed": 0}`."""
+
+
+class ComponentConfig(BaseModel):
+    """Base of every builder's and runner's options. Unknown keys are reported as a warning, never silently dropped."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSources:
+    """Unpacked sources of one request. `base` holds `plan/`, and `sdk/` and `extra/` when they were sent."""
+
+    base: Path
+    plan: Path
+    sdk: Path | None = None
+    extra: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildInput:
+    """One build: a group's effective configuration over the request's sources.
+
+    `sources` belongs to this build alone: a builder may write into it.
+    `target` is the path, below the work directory, that the artifact must have; the engine chose it by content hash.
+    """
+
+    build_id: str
+    plan: str
+    target: Path
+    sources: BuildSources
+    config: ComponentConfig
+    selectors: Sequence[str]
+    dependencies: Sequence[Dependency]
+    env: EnvConfig
+    output: Output
+
+
+class Builder(Protocol):
+    """Turns a plan's sources into an artifact: an executable path or an image id."""
+
+    id: str
+    config_model: type[ComponentConfig]
+
+    async def toolchain(self, config: ComponentConfig, env: EnvConfig) -> str:
+        """What else decides over the result, such as `go version`; part of the cache key.
+
+        Raises `BuildError` that says how to get the tool when it is missing.
+        """
+
+    async def build(self, build: BuildInput) -> str:
+        """Build at `build.target` and return the artifact. Raises `BuildError` with the tool's output."""
+
+    def is_cached(self, artifact: str) -> bool:
+        """Whether an artifact of an earlier build is still there and whole."""
+
+    async def purge(self, plan: str, env: EnvConfig, output: Output) -> None:
+        """Remove what builds of a plan left behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunGroupInput:
+    """`id` is the run group's; `artifact` comes from the group it refers to."""
+
+    id: str
+    instances: int
+    artifact: str
+    parameters: dict[str, str] = field(default_factory=dict)
+    profiles: dict[str, str] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """One run. `plan` and `case` have `/` replaced by `-` (runners-builders §1.1)."""
+
+    run_id: str
+    plan: str
+    case: str
+    groups: Sequence[RunGroupInput]
+    disable_metrics: bool
+    config: ComponentConfig
+    env: EnvConfig
+    output: Output
+    sync: SyncServer
+
+    @property
+    def total_instances(self) -> int:
+        return sum(group.instances for group in self.groups)
+
+
+class Runner(Protocol):
+    """Carries out a run and says how it ended."""
+
+    id: str
+    compatible_builders: frozenset[str]
+    config_model: type[ComponentConfig]
+
+    async def run(self, run: RunInput) -> RunResult:
+        """Run to the end, or until cancelled; either way nothing of the run is left but its outputs."""
+
+    def checks(self, env: EnvConfig) -> Sequence[Check]:
+        """What must hold before a run."""
+
+    async def terminate(self, env: EnvConfig, output: Output) -> None:
+        """End all runs of this runner at once."""
+
+    def collect(self, run_id: str, env: EnvConfig) -> AsyncIterator[bytes]:
+        """The outputs of a run as a gzip-compressed tar. Raises `UnknownError` before the first byte if there are none."""
+
+    def reap(self, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
+        """Remove what runs of a daemon that died left behind; says what it removed, a sentence each."""
+
+
+def builders() -> dict[str, Builder]:
+    """All registered builders by id, one instance each."""
+    return cast(dict[str, Builder], _components("testground.builders"))
+
+
+def runners() -> dict[str, Runner]:
+    """All registered runners by id, one instance each."""
+    return cast(dict[str, Runner], _components("testground.runners"))
+
+
+def builder(name: str) -> Builder:
+    """Raises `UnknownError` with the nearest name."""
+    return _named(builders(), name, "unrecognized builder")
+
+
+def runner(name: str) -> Runner:
+    """Raises `UnknownError` with the nearest name."""
+    return _named(runners(), name, "unknown runner")
+
+
+def configure(
+    component: str, model: type[ComponentConfig], layers: Sequence[dict[str, Any] | None], output: Output
+) -> ComponentConfig:
+    """Merge config tables, highest precedence first and top-level keys only, into a component's model (§4.3).
+
+    Warns about unknown keys with the nearest valid name. Raises `RequestError` for a value of the wrong type.
+    """
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged.update(layer or {})
+    for decorative in ("enabled", "disabled"):
+        merged.pop(decorative, None)
+    known = {field.alias or name for name, field in model.model_fields.items()}
+    for key in merged.keys() - known:
+        output.warn(f"{component}: unknown option '{key}'{did_you_mean(key, known)}")
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        raise RequestError(f"error while coalescing configuration values: {component}: {explain(error)}") from error
+
+
+Component = TypeVar("Component")
+
+
+def _named(components: dict[str, Component], name: str, complaint: str) -> Component:
+    found = components.get(name)
+    if found is None:
+        raise UnknownError(f"{complaint}: {name}{did_you_mean(name, components)}")
+    return found
+
+
+@cache
+def _components(group: str) -> dict[str, object]:
+    return {entry.name: entry.load()() for entry in entry_points(group=group)}

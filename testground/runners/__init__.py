@@ -1,0 +1,1 @@
+"""Runners: artifacts become instances, instances become a verdict."""
