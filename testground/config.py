@@ -148,10 +148,6 @@ def _unknown_keys(model: type[BaseModel], table: dict[str, Any], prefix: str = "
         field = model.model_fields.get(key)
         if field is None:
             found.append(f".env.toml: unknown key '{prefix}{key}'{did_you_mean(key, model.model_fields)}")
-        elif (
-            isinstance(field.annotation, type)
-            and issubclass(field.annotation, BaseModel)
-            and isinstance(value, dict)
-        ):
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and isinstance(value, dict):
             found.extend(_unknown_keys(field.annotation, value, f"{prefix}{key}."))
     return found

@@ -145,7 +145,7 @@ class Runner(Protocol):
         """End all runs of this runner at once."""
 
     def collect(self, run_id: str, env: EnvConfig) -> AsyncIterator[bytes]:
-        """The outputs of a run as a gzip-compressed tar. Raises `UnknownError` before the first byte if there are none."""
+        """The outputs of a run as a gzip-compressed tar. `UnknownError` before the first byte if there are none."""
 
     def reap(self, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
         """Remove what runs of a daemon that died left behind; says what it removed, a sentence each."""

@@ -49,7 +49,7 @@ def explain(error: ValidationError) -> str:
 
 def _integral(value: Any) -> Any:
     """JSON has no integers: `2.0` is one; `true` and `"2"` are not."""
-    if isinstance(value, bool) or isinstance(value, str):
+    if isinstance(value, bool | str):
         raise ValueError("a whole number is needed")
     if isinstance(value, float):
         if not math.isfinite(value) or value != int(value):

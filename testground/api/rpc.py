@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -23,8 +23,11 @@ from testground.errors import StreamError
 CONTENT_TYPE = "application/json"
 """Byte for byte: the Go client compares it so."""
 
-PROGRESS, BINARY, RESULT, ERROR = "p", "b", "r", "e"
 Kind = Literal["p", "b", "r", "e"]
+PROGRESS: Final = "p"
+BINARY: Final = "b"
+RESULT: Final = "r"
+ERROR: Final = "e"
 
 
 # -- requests ---------------------------------------------------------------------------------------------------
