@@ -26,7 +26,8 @@ The message is the user's; it names the file, the key or the line. Standard libr
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class TestgroundError(Exception):
@@ -118,6 +119,22 @@ def from_code(code: str | None, message: str) -> TestgroundError:
     return _by_code().get(code or "", DaemonError)(message)
 
 
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Undo what a task group does to an exception that leaves it: raise the exception itself, not a group of one.
+
+    Of several, the first that is meant for the user wins.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaves = list(_leaves(group))
+        ours = [leaf for leaf in leaves if isinstance(leaf, TestgroundError)]
+        if ours or len(leaves) == 1:
+            raise (ours or leaves)[0] from None
+        raise
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest known name, or the list of what there is, or nothing."""
     names = sorted(set(known))
@@ -127,6 +144,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if 0 < len(names) <= 12:
         return f"; there is: {', '.join(names)}"
     return ""
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _by_code() -> dict[str, type[TestgroundError]]:

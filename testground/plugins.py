@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
+import anyio
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from testground.api.composition import Dependency, Resources
@@ -109,6 +110,27 @@ class RunGroupInput:
     resources: Resources = field(default_factory=Resources)
 
 
+class Stop:
+    """Asks for an early end: by timeout, kill, terminate or shutdown. The first request wins."""
+
+    def __init__(self) -> None:
+        self._requested = anyio.Event()
+        self.timed_out = False
+        self.reason = ""
+
+    @property
+    def requested(self) -> bool:
+        return self._requested.is_set()
+
+    def request(self, reason: str, *, timed_out: bool = False) -> None:
+        if not self.requested:
+            self.reason, self.timed_out = reason, timed_out
+            self._requested.set()
+
+    async def wait(self) -> None:
+        await self._requested.wait()
+
+
 @dataclass(frozen=True, slots=True)
 class RunInput:
     """One run. `plan` and `case` have `/` replaced by `-` (runners-builders §1.1)."""
@@ -122,6 +144,7 @@ class RunInput:
     env: EnvConfig
     output: Output
     sync: SyncServer
+    stop: Stop
 
     @property
     def total_instances(self) -> int:
@@ -136,7 +159,10 @@ class Runner(Protocol):
     config_model: type[ComponentConfig]
 
     async def run(self, run: RunInput) -> RunResult:
-        """Run to the end, or until cancelled; either way nothing of the run is left but its outputs."""
+        """Run to the end, or until `run.stop` is requested; then say how far it came.
+
+        When it returns or is cancelled, nothing of the run is left but its outputs.
+        """
 
     def checks(self, env: EnvConfig) -> Sequence[Check]:
         """What must hold before a run."""
@@ -147,7 +173,7 @@ class Runner(Protocol):
     def collect(self, run_id: str, env: EnvConfig) -> AsyncIterator[bytes]:
         """The outputs of a run as a gzip-compressed tar. `UnknownError` before the first byte if there are none."""
 
-    def reap(self, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
+    async def reap(self, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
         """Remove what runs of a daemon that died left behind; says what it removed, a sentence each."""
 
 

@@ -1,0 +1,361 @@
+"""The engine: queue, workers, supervision of tasks, recovery after a crash. The work itself is in `jobs`."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import traceback
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskStatus
+
+from testground import health, plugins
+from testground.api import xid
+from testground.api.manifest import Manifest
+from testground.api.rpc import BuildRequest, RunRequest, TasksRequest
+from testground.api.task import Sources, State, Task, TaskInput, TaskType
+from testground.config import EnvConfig
+from testground.engine import jobs, log
+from testground.engine.builds import BuildCache
+from testground.engine.jobs import Job, Workshop
+from testground.engine.log import TaskLog
+from testground.engine.store import Store, enter
+from testground.engine.supervision import Supervision
+from testground.errors import (
+    ConfigError,
+    QueueFullError,
+    RequestError,
+    TestgroundError,
+    UnknownError,
+    did_you_mean,
+)
+from testground.plugins import Output
+from testground.sync.server import SyncServer
+
+INTERRUPTED = "the daemon was interrupted while the task was processing"
+
+
+class _Milestones:
+    """Moments of an unfinished task that followers wait for."""
+
+    def __init__(self) -> None:
+        self.started = anyio.Event()
+        self.finished = anyio.Event()
+
+
+class Engine:
+    """One per daemon. All methods are called from its event loop; `serve` does the work."""
+
+    def __init__(self, env: EnvConfig, sync: SyncServer) -> None:
+        self._env = env
+        self._config = env.daemon.scheduler
+        self._store = Store(_store_path(env))
+        self._workshop = Workshop(env, sync, BuildCache())
+        self._active: dict[str, Supervision] = {}
+        self._milestones: dict[str, _Milestones] = {}
+        self._work_there = anyio.Event()
+
+    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Recover from the last daemon's end, then work until cancelled. Interrupted tasks are stored as canceled."""
+        try:
+            await self._recover()
+            async with anyio.create_task_group() as workers:
+                for _ in range(self._config.workers):
+                    workers.start_soon(self._worker)
+                task_status.started()
+        finally:
+            self._store.close()
+
+    # -- requests ---------------------------------------------------------------------------------------------
+
+    def queue_build(self, request: BuildRequest, manifest: Manifest, sources: Sources) -> str:
+        """Queue a build. Returns the task id. Raises `QueueFullError`."""
+        if not sources.plan_dir:
+            raise RequestError("plan directory not present")
+        return self._queue(
+            Task(
+                priority=request.priority,
+                id=xid.new(),
+                type=TaskType.BUILD,
+                created_by=request.created_by,
+                input=_input(request, manifest, sources),
+            )
+        )
+
+    def queue_run(self, request: RunRequest, manifest: Manifest, sources: Sources | None) -> str:
+        """Queue a run. Returns the task id, which is also the run id.
+
+        Raises `UnknownError` for the runner, `RequestError` when runner and builders do not fit or the plan's sources
+        are missing, `QueueFullError`.
+        """
+        composition = request.composition
+        self._check_compatible(request)
+        if request.build_groups and (sources is None or not sources.plan_dir):
+            raise RequestError("plan dir required for build")
+        return self._queue(
+            Task(
+                priority=request.priority,
+                id=xid.new(),
+                runner=composition.global_.runner,
+                plan=composition.global_.plan,
+                case=composition.global_.case,
+                type=TaskType.RUN,
+                composition=composition,
+                created_by=request.created_by,
+                input=_input(request, manifest, sources),
+            )
+        )
+
+    def task(self, task_id: str) -> Task:
+        """Raises `UnknownError`."""
+        return self._store.get(task_id)
+
+    def tasks(self, wanted: TasksRequest) -> list[Task]:
+        """States in the order asked for, newest first inside each; canceled ones count as complete (§1.4)."""
+        lower = wanted.before.timestamp() if wanted.before else 0.0
+        upper = wanted.after.timestamp() if wanted.after else math.inf
+        found: list[Task] = []
+        for state in dict.fromkeys(wanted.states or []):
+            for task in self._store.between(_stored_as(state), lower, upper):
+                if task.type in (wanted.types or []) and _matches(task, wanted):
+                    found.append(task)
+        return found
+
+    async def logs(self, task_id: str, follow: bool) -> AsyncIterator[bytes]:
+        """Whole chunk lines of the task's log; with `follow`, until its final state is stored.
+
+        Raises `UnknownError`.
+        """
+        task = self.task(task_id)
+        if follow and not task.finished:
+            milestones = self._milestones.setdefault(task.id, _Milestones())
+            await milestones.started.wait()
+            if supervision := self._active.get(task.id):
+                async for lines in supervision.log.follow():
+                    yield lines
+                await milestones.finished.wait()
+                return
+        async for lines in log.pieces(self._log_path(task.id)):
+            yield lines
+
+    def kill(self, task_id: str, reason: str) -> None:
+        """End a task: a waiting one is canceled at once, a processing one is asked to stop. Repeating it is harmless.
+
+        Raises `UnknownError`.
+        """
+        task = self.task(task_id)
+        if task.finished:
+            return
+        supervision = self._active.get(task.id)
+        if supervision is not None:
+            supervision.stop.request(reason)
+            return
+        task.error = _canceled_text(task, reason)
+        _discard_sources(task)
+        self._finish(task, State.CANCELED)
+
+    def delete(self, task_id: str) -> None:
+        """Kill a task and remove it from the store, with its log. Raises `UnknownError`."""
+        task = self.task(task_id)
+        self.kill(task.id, "deleted")
+        self._store.delete(task.id)
+        self._log_path(task.id).unlink(missing_ok=True)
+
+    async def healthcheck(self, runner: str, fix: bool, output: Output) -> health.Report:
+        """Raises `UnknownError` for the runner."""
+        component = plugins.runner(runner)
+        report = await health.examine(component.checks(self._env), fix=fix)
+        output.info("healthcheck finished", runner=runner, checks=len(report.checks))
+        return report
+
+    async def terminate(self, runner: str, builder: str, output: Output) -> None:
+        """End all jobs of a runner. Raises `UnknownError`, `RequestError` (texts of client-daemon §1.4)."""
+        if runner and builder:
+            raise RequestError("cannot terminate a runner and a builder at the same time")
+        kind, name = ("runner", runner) if runner else ("builder", builder) if builder else ("", "")
+        if builder in plugins.builders():
+            raise RequestError(f"terminate error; err: component {builder} is not terminatable")
+        known = plugins.runners()
+        if name not in known:
+            hint = did_you_mean(name, [*known, *plugins.builders()]) if name else ""
+            raise UnknownError(f"terminate error; err: unknown component: {name} (type: {kind}){hint}")
+        await known[name].terminate(self._env, output)
+
+    async def purge(self, builder: str, plan: str, output: Output) -> None:
+        """Remove what builds of a plan left behind. Raises `UnknownError` for the builder."""
+        await plugins.builder(builder).purge(plan, self._env, output)
+
+    def collect(self, run_id: str) -> AsyncIterator[bytes]:
+        """The outputs of a run as a tgz, in pieces. Raises `UnknownError` before the first when there are none."""
+        task = self.task(run_id)
+        if task.type is not TaskType.RUN:
+            raise UnknownError(f"task {task.id} is a build; only runs have outputs")
+        return plugins.runner(task.runner).collect(task.id, self._env)
+
+    # -- work -------------------------------------------------------------------------------------------------
+
+    async def _worker(self) -> None:
+        while True:
+            task = self._store.next_waiting()
+            if task is None:
+                await self._work_there.wait()
+                continue
+            await self._process(task)
+
+    async def _process(self, task: Task) -> None:
+        """From waiting to its final state, which is stored whatever happens."""
+        enter(task, State.PROCESSING)
+        self._store.save(task)
+        supervision = self._active[task.id] = Supervision(TaskLog(self._log_path(task.id)))
+        self._milestones.setdefault(task.id, _Milestones()).started.set()
+        state = State.CANCELED
+        task.error = _canceled_text(task, "the daemon was shut down")
+        try:
+            state = await self._attempt(task, supervision)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(_discard_sources, task)
+            supervision.log.close()
+            del self._active[task.id]
+            self._finish(task, state)
+
+    async def _attempt(self, task: Task, supervision: Supervision) -> State:
+        """Do the work of a task; its result or error is left in the task."""
+        output = supervision.log
+        try:
+            async with supervision.deadline((self._config.task_timeout_min or 10) * 60):
+                await self._work(task, supervision)
+        except TestgroundError as error:
+            task.error = _canceled_text(task, error.message)
+            output.error(f"{task.type} finished in error", error=error.message)
+            return State.CANCELED
+        except Exception as error:
+            task.error = _canceled_text(task, f"internal error: {type(error).__name__}: {error}")
+            output.error("internal error; this is a bug in testground", trace=traceback.format_exc())
+            return State.CANCELED
+        if output.lost:
+            output.warn(output.lost)
+        task.error = ""
+        return State.COMPLETE
+
+    async def _work(self, task: Task, supervision: Supervision) -> None:
+        assert task.input is not None
+        job = Job(task.id, task.input, supervision.log, supervision.stop)
+        if task.type is TaskType.BUILD:
+            task.result = await supervision.abruptly(jobs.build, self._workshop, job)
+            return
+        task.composition = await supervision.abruptly(jobs.prepare_run, self._workshop, job)
+        result = await supervision.gently(jobs.run, self._workshop, job, task.composition)
+        task.result = result.wire()
+
+    def _finish(self, task: Task, state: State) -> None:
+        """Store the final state, then let followers know."""
+        enter(task, state)
+        self._store.save(task)
+        if milestones := self._milestones.pop(task.id, None):
+            milestones.started.set()
+            milestones.finished.set()
+
+    # -- queue ------------------------------------------------------------------------------------------------
+
+    def _queue(self, task: Task) -> str:
+        if self._store.count_waiting() >= self._config.queue_size:
+            raise QueueFullError("queue full")
+        enter(task, State.SCHEDULED)
+        self._store.add(task)
+        self._wake()
+        return task.id
+
+    def _wake(self) -> None:
+        work_there, self._work_there = self._work_there, anyio.Event()
+        work_there.set()
+
+    def _check_compatible(self, request: RunRequest) -> None:
+        composition = request.composition
+        runner = plugins.runner(composition.global_.runner)
+        groups = composition.groups or []
+        for name in dict.fromkeys(composition.builder_of(group) for group in groups) or [composition.global_.builder]:
+            if name not in runner.compatible_builders:
+                hint = did_you_mean(name, runner.compatible_builders)
+                raise RequestError(f"runner {runner.id} is incompatible with builder {name}{hint}")
+
+    async def _recover(self) -> None:
+        """Tasks that were processing when the last daemon died: canceled, and what they left behind removed."""
+        interrupted = self._store.in_state(State.PROCESSING)
+        run_ids = [task.id for task in interrupted if task.type is TaskType.RUN]
+        removed = [
+            sentence for runner in plugins.runners().values() for sentence in await runner.reap(run_ids, self._env)
+        ]
+        for task in interrupted:
+            task.error = _canceled_text(task, INTERRUPTED)
+            task_log = TaskLog(self._log_path(task.id))
+            task_log.error(INTERRUPTED, cleanup=removed)
+            task_log.close()
+            self._finish(task, State.CANCELED)
+        await to_thread.run_sync(self._remove_strays)
+
+    def _remove_strays(self) -> None:
+        """Unpacked requests that no waiting task needs, and builds that were under way."""
+        work = self._env.home.work
+        kept = {
+            Path(task.input.sources.base_dir)
+            for task in self._store.in_state(State.SCHEDULED)
+            if task.input and task.input.sources and task.input.sources.base_dir
+        }
+        for path in (*work.glob("requests/*"), *work.glob("*.partial-*")):
+            if path not in kept:
+                _remove(path)
+
+    def _log_path(self, task_id: str) -> Path:
+        return self._env.home.daemon / f"{task_id}.out"
+
+
+def _store_path(env: EnvConfig) -> Path | None:
+    kind = env.daemon.scheduler.task_repo_type
+    if kind == "memory":
+        return None
+    if kind != "disk":
+        raise ConfigError(f"unknown task repo type: {kind}; there is: disk, memory")
+    return env.home.daemon / "tasks.db"
+
+
+def _input(request: BuildRequest | RunRequest, manifest: Manifest, sources: Sources | None) -> TaskInput:
+    return TaskInput(
+        sources=sources,
+        build_groups=request.build_groups if isinstance(request, RunRequest) else None,
+        composition=request.composition,
+        created_by=request.created_by,
+        manifest=manifest,
+        priority=request.priority,
+        run_ids=request.run_ids if isinstance(request, RunRequest) else None,
+    )
+
+
+def _matches(task: Task, wanted: TasksRequest) -> bool:
+    return wanted.test_plan in ("", task.plan) and wanted.test_case in ("", task.case)
+
+
+def _stored_as(state: State) -> tuple[State, ...]:
+    if state is State.COMPLETE:
+        return State.COMPLETE, State.CANCELED
+    return () if state is State.CANCELED else (state,)
+
+
+def _discard_sources(task: Task) -> None:
+    """What was unpacked for the task goes with its end."""
+    if task.input and task.input.sources and task.input.sources.base_dir:
+        shutil.rmtree(task.input.sources.base_dir, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _canceled_text(task: Task, cause: str) -> str:
+    return f"task of type {task.type} cancelled: {cause}"

@@ -1,0 +1,167 @@
+"""What a task does, as straight lines: a build, a run. No queue, no store; errors are `TestgroundError`s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from testground import health, plugins
+from testground.api.composition import Composition, Run
+from testground.api.manifest import Manifest
+from testground.api.task import RunResult, TaskInput
+from testground.config import EnvConfig
+from testground.engine import builds
+from testground.engine.builds import BuildCache
+from testground.errors import CompositionError, PlanError, RequestError, RunError
+from testground.plan import prepare
+from testground.plugins import Output, RunGroupInput, RunInput, Runner, Stop
+from testground.sync.server import SyncServer
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all jobs of a daemon share."""
+
+    env: EnvConfig
+    sync: SyncServer
+    cache: BuildCache
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One task's work: its request, where it reports to, and how it is asked to end."""
+
+    task_id: str
+    input: TaskInput
+    output: Output
+    stop: Stop
+
+
+async def build(workshop: Workshop, job: Job) -> list[str]:
+    """Build every group. Returns the artifacts in group order."""
+    manifest = _manifest(job.input)
+    prepare.validate_for_build(job.input.composition)
+    composition = prepare.prepare_for_build(job.input.composition, manifest)
+    if job.input.sources is None or not job.input.sources.plan_dir:
+        raise RequestError("plan directory not present")
+    ids = [group.id for group in composition.groups or []]
+    artifacts = await builds.build_groups(composition, ids, job.input.sources, workshop.env, job.output, workshop.cache)
+    return [artifacts[group_id] for group_id in ids]
+
+
+async def prepare_run(workshop: Workshop, job: Job) -> Composition:
+    """Check everything that can be checked, then build what needs building.
+
+    Returns the prepared composition with its artifacts.
+    """
+    env, request = workshop.env, job.input
+    manifest = _manifest(request)
+    runner_id = request.composition.global_.runner
+    if env.runner_disabled(runner_id):
+        raise RunError("runner is disabled by config")
+    composition = prepare.generate_default_run(request.composition)
+    to_build = _groups_to_build(composition, request.build_groups)
+    prepare.validate_for_run(composition)
+    run_id = _run_id(request.run_ids)
+    prepared = prepare.prepare_for_run(composition, manifest)
+    prepare.frame_for_run(prepared, run_id)
+    if to_build:
+        artifacts = await _build_for_run(workshop, job, composition, manifest, to_build)
+        for group in prepared.groups or []:
+            group.run.artifact = artifacts.get(group.id, group.run.artifact)
+    return prepared
+
+
+async def run(workshop: Workshop, job: Job, composition: Composition) -> RunResult:
+    """Carry out the requested run of a prepared composition."""
+    env, output = workshop.env, job.output
+    run_id = _run_id(job.input.run_ids)
+    framed = prepare.frame_for_run(composition, run_id)
+    runner = plugins.runner(framed.global_.runner)
+    await _check_health(runner, env, output)
+    config = plugins.configure(
+        runner.id, runner.config_model, [framed.global_.run_config, env.runners.get(runner.id)], output
+    )
+    case = framed.global_.case.replace("/", "-")
+    plan = framed.global_.plan.replace("/", "-")
+    chosen = (framed.runs or [Run()])[0]
+    groups = _run_groups(framed, chosen)
+    total = sum(group.instances for group in groups)
+    output.info("starting run", run_id=job.task_id, plan=plan, case=case, runner=runner.id, instances=total)
+    result = await runner.run(
+        RunInput(
+            run_id=job.task_id,
+            plan=plan,
+            case=case,
+            groups=groups,
+            disable_metrics=framed.global_.disable_metrics,
+            config=config,
+            env=env,
+            output=output,
+            sync=workshop.sync,
+            stop=job.stop,
+        )
+    )
+    output.info(f"run finished with {result}", run_id=job.task_id)
+    return result
+
+
+def _manifest(request: TaskInput) -> Manifest:
+    if not request.manifest.name:
+        raise PlanError("the manifest has no name; review manifest.toml")
+    return request.manifest
+
+
+def _run_id(run_ids: Sequence[str] | None) -> str:
+    if not run_ids:
+        raise RequestError("missing run ids")
+    if len(run_ids) > 1:
+        raise RequestError("cannot specify multiple run ids for now")
+    return run_ids[0]
+
+
+def _groups_to_build(composition: Composition, indices: Sequence[int] | None) -> list[str]:
+    groups = composition.groups or []
+    for index in indices or []:
+        if not 0 <= index < len(groups):
+            raise CompositionError(f"invalid group index {index}; the composition has {len(groups)} groups")
+    return [groups[index].id for index in indices or []]
+
+
+async def _build_for_run(
+    workshop: Workshop, job: Job, composition: Composition, manifest: Manifest, group_ids: Sequence[str]
+) -> dict[str, str]:
+    sources = job.input.sources
+    if sources is None or not sources.plan_dir:
+        raise RequestError("plan dir required for build")
+    prepared = prepare.prepare_for_build(composition, manifest)
+    return await builds.build_groups(prepared, group_ids, sources, workshop.env, job.output, workshop.cache)
+
+
+async def _check_health(runner: Runner, env: EnvConfig, output: Output) -> None:
+    report = await health.examine(runner.checks(env), fix=True)
+    if report.fixes_failed:
+        raise RunError(f"healthcheck fixes failed; aborting:\n{report}")
+    if report.checks_failed:
+        output.warn("some healthchecks failed, but continuing")
+    else:
+        output.info("healthcheck: ok")
+
+
+def _run_groups(composition: Composition, chosen: Run) -> list[RunGroupInput]:
+    groups = []
+    for run_group in chosen.groups or []:
+        group = composition.group(run_group.effective_group_id)
+        if group is None:
+            raise CompositionError(f"run {chosen.id}: group {run_group.effective_group_id} is gone")
+        groups.append(
+            RunGroupInput(
+                id=run_group.id,
+                instances=run_group.instances.count,
+                artifact=group.run.artifact,
+                parameters=dict(run_group.test_params or {}),
+                profiles=dict(run_group.profiles or {}),
+                resources=run_group.resources,
+            )
+        )
+    return groups
