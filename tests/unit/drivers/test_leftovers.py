@@ -1,0 +1,94 @@
+import os
+import signal
+import subprocess
+import sys
+
+from testground.api import xid
+from testground.drivers import leftovers
+from testground.drivers.reaper import Reaper
+
+
+def _sleeper(run_id: str, *, escaped: bool = False) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "TEST_RUN": run_id}
+    return subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); import time; time.sleep(1000)"],
+        env=env,
+        start_new_session=escaped,
+        stdout=subprocess.PIPE,
+    )
+
+
+def _ready(*processes: subprocess.Popen[bytes]) -> None:
+    for running in processes:
+        assert running.stdout.readline() == b"\n"
+
+
+def _end(running: subprocess.Popen[bytes]) -> int:
+    code = running.wait(10)
+    running.stdout.close()
+    return code
+
+
+def test_only_processes_of_the_run_are_ended():
+    mine, other = xid.new(), xid.new()
+    a, b, c = _sleeper(mine), _sleeper(mine, escaped=True), _sleeper(other)
+    try:
+        _ready(a, b, c)
+        assert sorted(leftovers.kill([mine])) == sorted([a.pid, b.pid])
+        assert _end(a) == _end(b) == -signal.SIGKILL
+        assert c.poll() is None
+    finally:
+        c.kill()
+        _end(c)
+
+
+def test_nothing_to_do():
+    assert leftovers.kill([]) == []
+    assert leftovers.kill([xid.new()]) == []
+
+
+def test_reaper_cleans_up_when_its_daemon_is_gone(tmp_path):
+    """The daemon here is a process that is killed with -9."""
+    kept, lost = xid.new(), xid.new()
+    for name in (kept, lost):
+        (tmp_path / name).mkdir()
+    script = (
+        "import pathlib, sys, time\n"
+        "from testground.drivers.reaper import Reaper\n"
+        "reaper, base = Reaper(), pathlib.Path(sys.argv[1])\n"
+        "for run in sys.argv[2:]: reaper.watch(run, base / run)\n"
+        "reaper.forget(sys.argv[2])\n"
+        "print(reaper._process.pid, flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    daemon = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), kept, lost], stdout=subprocess.PIPE)
+    survivor, victim = _sleeper(kept), _sleeper(lost, escaped=True)
+    try:
+        _ready(survivor, victim)
+        reaper_pid = int(daemon.stdout.readline())
+        watcher = os.pidfd_open(reaper_pid)
+        daemon.kill()
+        _end(daemon)
+        assert _end(victim) == -signal.SIGKILL
+        _wait_gone(watcher)
+        assert survivor.poll() is None
+        assert (tmp_path / kept).is_dir() and not (tmp_path / lost).exists()
+    finally:
+        survivor.kill()
+        _end(survivor)
+
+
+def test_closing_the_reaper_ends_it(tmp_path):
+    reaper = Reaper()
+    reaper.watch(xid.new(), tmp_path / "gone")
+    pid = reaper._process.pid
+    reaper.close()
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def _wait_gone(pidfd: int) -> None:
+    import select
+
+    ready, _, _ = select.select([pidfd], [], [], 10)
+    os.close(pidfd)
+    assert ready, "waited 10 s for the reaper to end"

@@ -1,0 +1,87 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from testground.api import xid
+from testground.api.task import DatedState, State, Task, TaskType
+from testground.engine.store import Store, enter
+from testground.errors import ConfigError, UnknownError
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def _task(state=State.SCHEDULED, priority=0, age=0, kind=TaskType.RUN):
+    states = [DatedState(created=NOW - timedelta(seconds=age), state=state)]
+    return Task(id=xid.new(), type=kind, priority=priority, states=states)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "tasks.db")
+    yield store
+    store.close()
+
+
+def test_priority_first_then_age(store):
+    young, old, urgent = _task(age=1), _task(age=9), _task(priority=1)
+    for task in (young, old, urgent):
+        store.add(task)
+    order = []
+    while task := store.next_waiting():
+        order.append(task.id)
+        enter(task, State.PROCESSING)
+        store.save(task)
+    assert order == [urgent.id, old.id, young.id]
+    assert store.count_waiting() == 0
+
+
+def test_survives_reopening(tmp_path):
+    first = Store(tmp_path / "tasks.db")
+    task = _task()
+    first.add(task)
+    first.close()
+    second = Store(tmp_path / "tasks.db")
+    assert second.get(task.id) == task
+    second.close()
+
+
+def test_other_spellings_of_an_id_are_the_same_task(store):
+    task = _task()
+    task.id = xid.encode(bytes(11) + b"\x01")  # ends in one significant bit
+    store.add(task)
+    other = task.id[:-1] + xid.ALPHABET[xid.ALPHABET.index(task.id[-1]) + 1]
+    assert store.get(other).id == task.id
+
+
+@pytest.mark.parametrize(
+    ("task_id", "text"), [("bad", "task key must be a xid id"), ("c0ffee0000000000000g", "task not found")]
+)
+def test_unknown_ids(store, task_id, text):
+    with pytest.raises(UnknownError, match=text):
+        store.get(task_id)
+
+
+def test_between_bounds(store):
+    early, late = _task(age=100), _task(age=10)
+    store.add(early)
+    store.add(late)
+    at = NOW.timestamp()
+    assert [t.id for t in store.between([State.SCHEDULED], at - 100, at)] == [late.id, early.id]
+    assert [t.id for t in store.between([State.SCHEDULED], at - 99, at)] == [late.id]
+    assert [t.id for t in store.between([State.SCHEDULED], 0, at - 10)] == [early.id]
+    assert store.between([], 0, at) == [] and store.between([State.COMPLETE], 0, at) == []
+
+
+def test_deleted_stays_deleted(store):
+    task = _task()
+    store.add(task)
+    store.delete(task.id)
+    store.save(task)
+    with pytest.raises(UnknownError):
+        store.get(task.id)
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    (tmp_path / "tasks.db").write_text("hello, this is not a database\n" * 100)
+    with pytest.raises(ConfigError, match="cannot open the task store"):
+        Store(tmp_path / "tasks.db")
