@@ -1,0 +1,123 @@
+"""The application: routes, the gate in front of them, and the documents that describe them."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.metadata import version
+from typing import Any
+
+import jinja2
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse
+from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from testground.api import rpc
+from testground.config import EnvConfig
+from testground.daemon import submit
+from testground.daemon.exchange import Answer, Exchanges
+from testground.daemon.gate import Gate
+from testground.daemon.routes import ROUTES, Route
+
+assert submit  # registers /build and /run
+
+TITLE = "Testground daemon"
+DESCRIPTION = (
+    "Every POST answers 200 with a stream of JSON chunks, one object after the other without a separator. Member t is "
+    "the code of the chunk's kind: 112 progress and 98 binary (p is base64), 114 result (p is any value), 101 error "
+    "(e.m is the message, c its code). The stream ends after one result or error."
+)
+
+_STATUSES = {
+    400: "The body is not a JSON object; no content.",
+    403: "Missing or wrong token, or a foreign Host or Origin; no content.",
+    405: "Wrong method; no content.",
+}
+_CHUNK = {
+    "type": "object",
+    "required": ["t"],
+    "properties": {
+        "t": {"type": "integer", "enum": [98, 101, 112, 114]},
+        "p": {"description": "payload"},
+        "e": {"type": "object", "properties": {"m": {"type": "string"}}},
+        "c": {"type": "string", "description": "code of an error"},
+        "states": {"type": "object", "description": "live instance states of a group, in progress chunks"},
+    },
+}
+_MULTIPART = {
+    "type": "string",
+    "format": "binary",
+    "description": "The JSON object as composition.json, then plan.zip, and sdk.zip and extra.zip if there are any.",
+}
+
+
+def create(exchanges: Exchanges, env: EnvConfig, listen: str) -> ASGIApp:
+    """The daemon's ASGI application. `listen` is the address it is served at, as the configuration writes it."""
+    app = FastAPI(
+        title=TITLE,
+        description=DESCRIPTION,
+        version=version("testground"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for route in ROUTES:
+        _add(app, route, exchanges)
+    _document(app)
+    methods = dict.fromkeys((route.path for route in ROUTES), ("POST",))
+    return Gate(app, env=env, listen=listen, methods={**methods, "/openapi.json": ("GET",), "/docs": ("GET",)})
+
+
+def _add(app: FastAPI, route: Route, exchanges: Exchanges) -> None:
+    async def endpoint() -> Response:
+        return Answer(exchanges, route.handler)
+
+    summary, _, details = (route.handler.__doc__ or "").partition("\n")
+    app.add_api_route(
+        route.path,
+        endpoint,
+        methods=["POST"],
+        name=route.handler.__name__,
+        summary=summary,
+        description=" ".join(details.split()),
+        response_class=Response,
+        responses=_responses(route),
+        openapi_extra={"requestBody": {"required": True, "content": _content(route)}},
+    )
+
+
+def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
+    bare: dict[int | str, dict[str, Any]] = {
+        status: {"description": _STATUSES[status]} for status in (*route.statuses, 403, 405)
+    }
+    chunks = {"description": "A stream of chunks.", "content": {rpc.CONTENT_TYPE: {"schema": _CHUNK}}}
+    return {200: chunks, **bare}
+
+
+def _content(route: Route) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{route.model.__name__}"}}}
+    if route.multipart:
+        content["multipart/related"] = {"schema": _MULTIPART}
+    return content
+
+
+def _document(app: FastAPI) -> None:
+    """Serve `/docs`, a page without foreign scripts, and complete `/openapi.json` with the models of the requests."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        models = [(route.model, "validation") for route in ROUTES]
+        _, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+        document["components"] = {"schemas": schemas["$defs"]}
+        return document
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(_: Request) -> HTMLResponse:
+        template = resources.files("testground.daemon").joinpath("templates/docs.html").read_text(encoding="utf-8")
+        page = jinja2.Environment(autoescape=True).from_string(template)
+        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return HTMLResponse(page.render(api=app.openapi()), headers=policy)
+
+    app.openapi = openapi  # type: ignore[method-assign]
