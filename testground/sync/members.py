@@ -1,0 +1,95 @@
+"""Who takes part in a run, and what the living can no longer expect once one of them died.
+
+Each instance is taken to signal a state once. So a barrier is lost when its target is more than the signals that came
+plus the living that have not signalled yet, and a subscription is lost when every living instance has had its say on
+the topic while a dead one never had. Both are decided only after a death, and only while every living instance has a
+door of its own: a connection that belongs to nobody could be anybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Set
+from dataclasses import dataclass
+
+from testground.sync.wire import CANNOT_BE_MET
+
+MAX_NAMED = 3
+"""Missing instances that an error names; the others are counted."""
+
+MAX_NAME = 200
+"""Characters of a plan's state or topic name that an error repeats: an error must fit into a message."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """One instance of a run; `index` counts within its group, from 0."""
+
+    run_id: str
+    group: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.group}[{self.index}]"
+
+
+class Members:
+    """The instances of one run: alive, ended well, or dead with a reason."""
+
+    def __init__(self) -> None:
+        self.live: set[Member] = set()
+        self.ended: set[Member] = set()
+        self.dead: dict[Member, str] = {}
+        self._doorless: set[Member] = set()
+
+    def begin(self, members: Iterable[Member]) -> None:
+        joining = set(members)
+        self.live |= joining
+        self._doorless |= joining
+
+    def give_door(self, member: Member) -> None:
+        self._doorless.discard(member)
+
+    def end(self, member: Member, reason: str | None) -> bool:
+        """Only the first end counts. Returns whether this was it."""
+        if member not in self.live:
+            return False
+        self.live.remove(member)
+        self._doorless.discard(member)
+        if reason is None:
+            self.ended.add(member)
+        else:
+            self.dead[member] = reason
+        return True
+
+    @property
+    def judged(self) -> bool:
+        """Whether what is lost can be told at all."""
+        return bool(self.dead) and not self._doorless
+
+    def most_signals(self, count: int, signallers: Set[Member]) -> int:
+        """How far a state that stands at `count` can still get."""
+        return count + len(self.live - signallers)
+
+    def silent(self, speakers: Set[Member], touched: Set[Member]) -> bool:
+        """Whether all living have had their say on a topic (`touched`), and a dead one never had (`speakers`)."""
+        return self.live <= touched and not self.dead.keys() <= speakers
+
+    def barrier_error(self, name: str, target: int, count: int, signallers: Set[Member]) -> str:
+        missing = self._missing(signallers, "before signalling it", "without signalling it")
+        return f'barrier "{name[:MAX_NAME]}"{CANNOT_BE_MET}it needs {target}, has {count}; {missing}'
+
+    def subscription_error(self, name: str, speakers: Set[Member]) -> str:
+        dead = {member: reason for member, reason in self.dead.items() if member not in speakers}
+        missing = _listed([f"{member} died ({reason}) before publishing to it" for member, reason in dead.items()])
+        return f'subscription to "{name[:MAX_NAME]}"{CANNOT_BE_MET}{missing}; nobody else is left to publish'
+
+    def _missing(self, done: Set[Member], died: str, ended: str) -> str:
+        dead = [f"{member} died ({reason}) {died}" for member, reason in self.dead.items() if member not in done]
+        gone = [f"{member} ended {ended}" for member in sorted(self.ended - done)]
+        return _listed(dead + gone) or _listed([f"{member} died ({reason})" for member, reason in self.dead.items()])
+
+
+def _listed(sentences: Collection[str]) -> str:
+    named = ", ".join(list(sentences)[:MAX_NAMED])
+    more = len(sentences) - MAX_NAMED
+    return f"{named} and {more} more" if more > 0 else named

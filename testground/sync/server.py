@@ -1,0 +1,226 @@
+"""The sockets of the sync service: websockets parsed by picows, one port for all and one door per instance.
+
+Everything about frames that is not parsing is in `connection`; nothing else imports picows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
+
+import anyio
+from picows import (
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)
+
+from testground.errors import SyncError
+from testground.sync.connection import Connection, Turns
+from testground.sync.service import Member, Service
+
+HANDSHAKE_DEADLINE = 60.0
+"""Seconds from connecting to asking for a websocket; an instance of many may get no processor time for a while."""
+
+LARGEST_FRAME = 1 << 20
+"""Bytes up to which a frame that is too large is read to its end, so that its sender gets to see why it is refused."""
+
+PENDING_CONNECTIONS = 2048
+"""Length of the system's queue of connections not accepted yet: all instances of a run connect at once."""
+
+STOP_DEADLINE = 1.0
+"""Seconds for all connections to answer a close when the service stops."""
+
+TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+PING, CLOSE = WSMsgType.PING, WSMsgType.CLOSE
+
+logger = logging.getLogger("testground.sync.picows")
+logger.setLevel(logging.WARNING)  # it tells of every connection otherwise
+
+
+class SyncServer:
+    """`host` is the address it listens at, `port` the one for all; made by `open_server`."""
+
+    def __init__(self, service: Service, host: str) -> None:
+        self.service = service
+        self.host = "127.0.0.1" if host == "localhost" else host
+        self.port = 0
+        self._turns = Turns()
+        self._listeners: list[asyncio.Server] = []
+        self._doors: dict[str, list[asyncio.Server]] = {}
+        self._connections: set[Connection] = set()
+        self._deserted = asyncio.Event()
+
+    async def open_door(self, member: Member) -> int:
+        """One more port, whose connections are those of a live member of a begun run. `OSError` if none is left."""
+        self.service.give_door(member)
+        door = await self._listen(self.host, 0, member)
+        self._doors.setdefault(member.run_id, []).append(door)
+        return _port(door)
+
+    def close_doors(self, run_id: str) -> None:
+        """Close the doors of a run, and the connections that came through them."""
+        for door in self._doors.pop(run_id, ()):
+            door.close()
+        for connection in list(self._connections):
+            if connection.member is not None and connection.member.run_id == run_id:
+                connection.fail(1001, f"run {run_id} has ended")
+
+    async def start(self, host: str, port: int) -> None:
+        self._listeners.append(await self._listen(self.host, port, None))
+        self.port = _port(self._listeners[0])
+        if host == "localhost" and port:
+            with _ipv6_if_any():
+                self._listeners.append(await self._listen("::1", port, None))
+
+    async def stop(self) -> None:
+        """Close everything; connections get a moment to answer."""
+        for run_id in list(self._doors):
+            self.close_doors(run_id)
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self._connections):
+            connection.fail(1001, "the sync service is going away")
+        with anyio.move_on_after(STOP_DEADLINE, shield=True):
+            await self._left_alone()
+        for connection in list(self._connections):
+            connection.abort()
+        with anyio.CancelScope(shield=True):
+            await self._left_alone()
+
+    async def _listen(self, host: str, port: int, member: Member | None) -> asyncio.Server:
+        def accept(request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+            if request.headers.get("Upgrade", "").lower() == "websocket":
+                return _Listener(self, member)
+            return _upgrade_required()
+
+        return await ws_create_server(
+            accept,
+            host,
+            port,
+            backlog=PENDING_CONNECTIONS,
+            enable_auto_pong=False,
+            max_frame_size=LARGEST_FRAME,
+            websocket_handshake_timeout=HANDSHAKE_DEADLINE,
+            logger_name=logger,
+        )
+
+    def connect(self, transport: asyncio.Transport, member: Member | None) -> Connection:
+        connection = Connection(self._turns, transport, self.service, member)
+        self._connections.add(connection)
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        connection.lost()
+        self._connections.discard(connection)
+        if not self._connections:
+            self._deserted.set()
+
+    async def _left_alone(self) -> None:
+        while self._connections:
+            self._deserted.clear()
+            await self._deserted.wait()
+
+
+@asynccontextmanager
+async def open_server(service: Service, host: str, port: int) -> AsyncIterator[SyncServer]:
+    """Serve until left. Port 0: the system picks one. `OSError` when the address cannot be had."""
+    server = SyncServer(service, host)
+    try:
+        await server.start(host, port)
+        yield server
+    finally:
+        await server.stop()
+
+
+async def serve_alone(listen: str, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve at `HOST:PORT` until cancelled; `on_ready` gets the address with the port that was bound."""
+    host, port = _address(listen)
+    try:
+        async with open_server(Service(), host, port) as server:
+            if on_ready is not None:
+                on_ready(f"{host}:{server.port}")
+            await anyio.sleep_forever()
+    except OSError as error:
+        raise SyncError(f"the sync service cannot listen at {listen}: {error.strerror or error}") from error
+
+
+class _Listener(WSListener):
+    """Frames of one websocket, as picows reads them."""
+
+    def __init__(self, server: SyncServer, member: Member | None) -> None:
+        self._server = server
+        self._member = member
+        self._connection: Connection
+        self._fragmented: WSMsgType | None = None
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._connection = self._server.connect(transport.underlying_transport, self._member)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind is TEXT and frame.fin and self._fragmented is None:
+            self._connection.receive(frame.get_payload_as_bytes(), binary=False, more=not frame.last_in_buffer)
+        elif kind is CLOSE:
+            self._connection.receive_close(frame.get_payload_as_bytes())
+        elif kind is PING:
+            self._connection.receive_ping(frame.get_payload_as_bytes())
+        elif kind in (TEXT, BINARY, CONTINUATION):
+            self._on_fragment(kind, frame)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._server.disconnect(self._connection)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def _on_fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
+        """A part of a message, or a whole binary one."""
+        if (kind is CONTINUATION) is (self._fragmented is None):
+            self._connection.fail(1002, "a message within another, or a continuation of none")
+            return
+        first = self._fragmented or kind
+        self._fragmented = None if frame.fin else first
+        self._connection.receive_fragment(
+            frame.get_payload_as_bytes(), binary=first is BINARY, last=frame.fin, more=not frame.last_in_buffer
+        )
+
+
+def _upgrade_required() -> WSUpgradeResponseWithListener:
+    body = b"this is a sync service: connect with a websocket\n"
+    headers = {"Upgrade": "websocket", "Content-Type": "text/plain; charset=utf-8"}
+    response = WSUpgradeResponse.create_error_response(HTTPStatus.UPGRADE_REQUIRED, body, headers)
+    return WSUpgradeResponseWithListener(response, None)
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise SyncError(f"cannot listen at '{listen}': HOST:PORT is needed, such as localhost:5050")
+    return host.strip("[]"), int(port)
+
+
+def _port(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+@contextmanager
+def _ipv6_if_any() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise
