@@ -26,7 +26,7 @@ from testground.errors import ConfigError, DaemonError
 from testground.sync.server import SyncServer, open_server
 from testground.sync.service import Service
 
-SYNC_LISTEN = "127.0.0.1:5050"
+SYNC_LISTEN = "localhost:5050"
 FILE_LIMITS = (1 << 20, 1 << 16, 10240)
 """Open files to ask for, the most first; macOS refuses more than the last."""
 
@@ -127,7 +127,7 @@ async def _open_sync(listen: str) -> AsyncIterator[SyncServer]:
     """The embedded sync service at the configured address, else at 5050, else at any port."""
     address = listen or SYNC_LISTEN
     host, port = server.split_address(address, "daemon.sync_listen")
-    host = "127.0.0.1" if host == "localhost" else host or "0.0.0.0"
+    host = host or "0.0.0.0"
     async with contextlib.AsyncExitStack() as stack:
         try:
             opened = await stack.enter_async_context(open_server(Service(), host, port))

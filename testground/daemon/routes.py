@@ -63,10 +63,7 @@ async def outputs(exchange: Exchange) -> bool:
 async def terminate(exchange: Exchange) -> str:
     """End all runs of a runner, or all builds of a builder."""
     request = await exchange.json(rpc.TerminateRequest, "terminate")
-    if request.runner and request.builder:
-        raise RequestError("cannot terminate a runner and a builder at the same time")
-    with failing("terminate error; err: "):
-        await exchange.engine.terminate(request.runner, request.builder, exchange)
+    await exchange.engine.terminate(request.runner, request.builder, exchange)
     return DONE
 
 
