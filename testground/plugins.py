@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import anyio
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,7 +20,7 @@ from testground.api.composition import Dependency, Resources
 from testground.api.model import explain
 from testground.api.task import RunResult
 from testground.config import EnvConfig
-from testground.errors import RequestError, UnknownError, did_you_mean
+from testground.errors import ConfigError, RequestError, UnknownError, did_you_mean
 from testground.health import Check
 from testground.sync.server import SyncServer
 
@@ -176,25 +176,28 @@ class Runner(Protocol):
     async def reap(self, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
         """Remove what runs of a daemon that died left behind; says what it removed, a sentence each."""
 
-
-def builders() -> dict[str, Builder]:
-    """All registered builders by id, one instance each."""
-    return cast(dict[str, Builder], _components("testground.builders"))
+    async def close(self) -> None:
+        """The daemon ends, and all runs have ended."""
 
 
-def runners() -> dict[str, Runner]:
-    """All registered runners by id, one instance each."""
-    return cast(dict[str, Runner], _components("testground.runners"))
+def builder_ids() -> list[str]:
+    """Ids of all registered builders."""
+    return sorted(_registered("testground.builders"))
+
+
+def runner_ids() -> list[str]:
+    """Ids of all registered runners."""
+    return sorted(_registered("testground.runners"))
 
 
 def builder(name: str) -> Builder:
-    """Raises `UnknownError` with the nearest name."""
-    return _named(builders(), name, "unrecognized builder")
+    """The one instance of a builder. Raises `UnknownError` with the nearest name."""
+    return cast(Builder, _component("testground.builders", name, "unrecognized builder"))
 
 
 def runner(name: str) -> Runner:
-    """Raises `UnknownError` with the nearest name."""
-    return _named(runners(), name, "unknown runner")
+    """The one instance of a runner. Raises `UnknownError` with the nearest name."""
+    return cast(Runner, _component("testground.runners", name, "unknown runner"))
 
 
 def configure(
@@ -218,16 +221,21 @@ def configure(
         raise RequestError(f"error while coalescing configuration values: {component}: {explain(error)}") from error
 
 
-Component = TypeVar("Component")
-
-
-def _named(components: dict[str, Component], name: str, complaint: str) -> Component:
-    found = components.get(name)
-    if found is None:
-        raise UnknownError(f"{complaint}: {name}{did_you_mean(name, components)}")
-    return found
+def _component(group: str, name: str, complaint: str) -> object:
+    known = _registered(group)
+    if name not in known:
+        raise UnknownError(f"{complaint}: {name}{did_you_mean(name, known)}")
+    return _load(group, name)
 
 
 @cache
-def _components(group: str) -> dict[str, object]:
-    return {entry.name: entry.load()() for entry in entry_points(group=group)}
+def _load(group: str, name: str) -> object:
+    try:
+        return _registered(group)[name].load()()
+    except ImportError as error:
+        raise ConfigError(f"{name} is registered but cannot be loaded: {error}") from error
+
+
+@cache
+def _registered(group: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group)}

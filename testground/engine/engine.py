@@ -68,6 +68,9 @@ class Engine:
                 task_status.started()
         finally:
             self._store.close()
+            with anyio.CancelScope(shield=True):
+                for name in plugins.runner_ids():
+                    await plugins.runner(name).close()
 
     # -- requests ---------------------------------------------------------------------------------------------
 
@@ -176,13 +179,13 @@ class Engine:
         if runner and builder:
             raise RequestError("cannot terminate a runner and a builder at the same time")
         kind, name = ("runner", runner) if runner else ("builder", builder) if builder else ("", "")
-        if builder in plugins.builders():
-            raise RequestError(f"terminate error; err: component {builder} is not terminatable")
-        known = plugins.runners()
+        if builder in plugins.builder_ids():
+            raise RequestError(f"component {builder} is not terminatable")
+        known = plugins.runner_ids()
         if name not in known:
-            hint = did_you_mean(name, [*known, *plugins.builders()]) if name else ""
-            raise UnknownError(f"terminate error; err: unknown component: {name} (type: {kind}){hint}")
-        await known[name].terminate(self._env, output)
+            hint = did_you_mean(name, known) if name else ""
+            raise UnknownError(f"unknown component: {name} (type: {kind}){hint}")
+        await plugins.runner(name).terminate(self._env, output)
 
     async def purge(self, builder: str, plan: str, output: Output) -> None:
         """Remove what builds of a plan left behind. Raises `UnknownError` for the builder."""
@@ -285,10 +288,10 @@ class Engine:
     async def _recover(self) -> None:
         """Tasks that were processing when the last daemon died: canceled, and what they left behind removed."""
         interrupted = self._store.in_state(State.PROCESSING)
-        run_ids = [task.id for task in interrupted if task.type is TaskType.RUN]
-        removed = [
-            sentence for runner in plugins.runners().values() for sentence in await runner.reap(run_ids, self._env)
-        ]
+        removed: list[str] = []
+        for name in dict.fromkeys(task.runner for task in interrupted if task.type is TaskType.RUN):
+            run_ids = [task.id for task in interrupted if task.runner == name]
+            removed += await plugins.runner(name).reap(run_ids, self._env)
         for task in interrupted:
             task.error = _canceled_text(task, INTERRUPTED)
             task_log = TaskLog(self._log_path(task.id))

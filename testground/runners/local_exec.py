@@ -98,6 +98,9 @@ class LocalExec:
             await to_thread.run_sync(shutil.rmtree, _work_directory(run_id), True)
         return [f"ended {len(ended)} leftover processes of interrupted runs"] if ended else []
 
+    async def close(self) -> None:
+        await to_thread.run_sync(self._reaper.close)
+
 
 class _Run:
     """One run under way."""

@@ -1,0 +1,161 @@
+"""The daemon is killed with -9 in the middle of its work: what is left, and what the next daemon makes of it."""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MANIFEST = """
+name = "crash"
+[builders."exec:generic"]
+artifact = "run.sh"
+[runners."local:exec"]
+[[testcases]]
+name = "hang"
+instances = { min = 1, max = 5 }
+[[testcases]]
+name = "ok"
+instances = { min = 1, max = 5 }
+"""
+
+RUN = """#!/bin/sh
+if [ "$TEST_CASE" = hang ]; then
+    setsid sleep 1000 &   # a process that has left the instance's group
+    echo "$!" > "$TEST_OUTPUTS_PATH/escaped"
+    echo hanging
+    sleep 1000
+fi
+echo '{"event":{"success_event":{"group":"single"}}}'
+"""
+
+DEADLINE = 60
+
+
+class Home:
+    """A home with one plan, its daemons and its commands."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.daemons: list[subprocess.Popen[str]] = []
+        plan = root / "plans" / "crash"
+        plan.mkdir(parents=True)
+        plan.joinpath("manifest.toml").write_text(MANIFEST)
+        plan.joinpath("run.sh").write_text(RUN)
+        plan.joinpath("run.sh").chmod(0o755)
+        root.joinpath(".env.toml").write_text(
+            '[daemon]\nlisten = "localhost:0"\nsync_listen = "127.0.0.1:0"\n[daemon.scheduler]\nworkers = 1\n'
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "TESTGROUND_HOME": str(self.root)}
+
+    def start(self) -> subprocess.Popen[str]:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "testground.cli.app", "daemon"],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.daemons.append(daemon)
+        seen = ""
+        for line in daemon.stdout:
+            seen += line
+            if "daemon listening" in line:
+                return daemon
+        raise AssertionError(f"the daemon did not start:\n{seen}")
+
+    def command(self, *arguments: str, check: bool = True) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "testground.cli.app", *arguments],
+            env=self.environment,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def submit(self, case: str) -> str:
+        arguments = ("--plan", "crash", "--testcase", case, "--builder", "exec:generic", "--runner", "local:exec")
+        output = self.command("run", "single", *arguments, "--instances", "2")
+        return re.search(r"run is queued with ID: (\S{20})", output).group(1)
+
+    def end(self, daemon: subprocess.Popen[str], number: int) -> int:
+        daemon.send_signal(number)
+        code = daemon.wait(DEADLINE)
+        daemon.stdout.close()
+        return code
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home(tmp_path)
+    yield home
+    for daemon in home.daemons:
+        if daemon.poll() is None:
+            home.end(daemon, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by pidfd (Linux)")
+@pytest.mark.timeout(180)
+def test_killed_daemon(home):
+    daemon = home.start()
+    hanging = home.submit("hang")
+    waiting = home.submit("ok")
+    escaped = _pids_once_there(home, hanging, daemon)
+    watchers = [os.pidfd_open(pid) for pid in escaped]
+    home.end(daemon, signal.SIGKILL)
+    for watcher in watchers:
+        _wait_gone(watcher)
+
+    second = home.start()
+    follow = home.command("logs", "--task", waiting, "--follow")
+    assert "run finished with outcome = success (single:2/2)" in follow
+    status = home.command("status", "--task", hanging)
+    assert "canceled" in status
+    log = home.command("logs", "--task", hanging)
+    assert "the daemon was interrupted while the task was processing" in log and "hanging" in log
+    home.command("collect", "--runner", "local:exec", "-o", "out.tgz", waiting)
+    assert home.root.joinpath("out.tgz").stat().st_size > 0
+    assert not list(home.root.glob("data/work/requests/*"))
+    assert home.end(second, signal.SIGTERM) == 0
+    assert json.loads(home.root.joinpath("data/daemon/daemon.lock").read_text() or "{}").get("pid") != second.pid
+
+
+def _pids_once_there(home: Home, run_id: str, daemon: subprocess.Popen[str]) -> list[int]:
+    """The escaped processes, once both instances have said in the log that they hang."""
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "testground.cli.app", "logs", "--task", run_id, "--follow"],
+        env=home.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    hanging = 0
+    for line in follower.stdout:
+        hanging += line.rstrip().endswith(">> hanging")
+        if hanging == 2:
+            break
+    follower.kill()
+    follower.wait()
+    follower.stdout.close()
+    assert hanging == 2, "the instances did not start"
+    files = home.root.glob(f"data/outputs/local_exec/crash/{run_id}/single/*/escaped")
+    return [int(file.read_text()) for file in files]
+
+
+def _wait_gone(pidfd: int) -> None:
+
+    ready, _, _ = select.select([pidfd], [], [], DEADLINE)
+    os.close(pidfd)
+    assert ready, "waited for a process of the killed daemon's run to end"
