@@ -1,0 +1,42 @@
+"""How many instances each group of a run has (client-daemon §3.5)."""
+
+from __future__ import annotations
+
+import math
+
+from testground.api.composition import Composition, Instances, Run, RunGroup
+from testground.errors import CompositionError
+
+
+def inherit(member: RunGroup, composition: Composition) -> Instances:
+    """A run group's own instances, else those of the group it refers to; never half of each."""
+    if member.instances.given:
+        return member.instances
+    group = composition.group(member.effective_group_id)
+    return group.instances if group else member.instances
+
+
+def resolve(run: Run) -> Run:
+    """The run with its total, and in each group a count. Raises `CompositionError` when they do not fit together."""
+    groups = run.groups or []
+    if run.total_instances == 0 and any(group.instances.percentage > 0 for group in groups):
+        raise CompositionError("groups count percentage requires a total_instance configuration")
+    counted = [_counted(group, run.total_instances) for group in groups]
+    total = sum(group.instances.count for group in counted)
+    if run.total_instances not in (0, total):
+        raise CompositionError(f"total instances mismatch: computed: {total} != configured: {run.total_instances}")
+    return run.model_copy(update={"total_instances": total, "groups": counted})
+
+
+def _counted(group: RunGroup, total: int) -> RunGroup:
+    if group.instances.count:
+        return group
+    count = _rounded(group.instances.percentage * total)
+    return group.model_copy(update={"instances": group.instances.model_copy(update={"count": count})})
+
+
+def _rounded(share: float) -> int:
+    """Halves go up, as in Go."""
+    share = min(share, 2.0**63)  # more than any total can be; infinity is no integer
+    whole = math.floor(share)
+    return whole + (share - whole >= 0.5)
