@@ -17,7 +17,7 @@ MAX_NAMED = 3
 """Missing instances that an error names; the others are counted."""
 
 MAX_NAME = 200
-"""Characters of a plan's state or topic name that an error repeats: an error must fit into a message."""
+"""Characters of a state's or topic's name, or of a reason, that an error repeats: it must fit into a message."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,7 +58,7 @@ class Members:
         if reason is None:
             self.ended.add(member)
         else:
-            self.dead[member] = reason
+            self.dead[member] = reason[:MAX_NAME]
         return True
 
     @property
