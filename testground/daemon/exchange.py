@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -126,10 +127,9 @@ class Exchange:
         """The body as a model. Raises `RequestError` for what is not one."""
         try:
             return model.model_validate(jsonbody.parse(await jsonbody.collect(self.body())))
-        except ValidationError as error:
-            raise RequestError(f"{context} json decode; err: {explain(error)}") from error
-        except RequestError as error:
-            raise Failure(f"{context} json decode; err: ", error) from error
+        except (RequestError, ValidationError) as error:
+            detail = explain(error) if isinstance(error, ValidationError) else error.message
+            raise RequestError(f"{context} json decode; err: {detail}") from error
 
     def on_disconnect(self, action: Callable[[], None]) -> None:
         """Call `action` when the client goes away before the answer is complete."""
@@ -180,6 +180,7 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _answer(self, handler: Handler) -> None:
+        await anyio.lowlevel.checkpoint_if_cancelled()  # after a shutdown the engine is closed
         try:
             await self._finish(rpc.result(await handler(self)))
         except TestgroundError as error:

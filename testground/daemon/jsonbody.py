@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -35,7 +34,7 @@ def parse(data: bytes) -> dict[str, Any]:
     if not text:
         raise RequestError("EOF")
     try:
-        value, _ = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite).raw_decode(text)
+        value, _ = json.JSONDecoder(parse_constant=_no_constant).raw_decode(text)
     except RecursionError:
         raise RequestError(f"nested more than {MAX_DEPTH} levels deep") from None
     except ValueError as error:
@@ -48,9 +47,12 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def checked(value: dict[str, Any]) -> dict[str, Any]:
-    """The object, fit to be written again. Raises `RequestError` when it is nested too deeply."""
+    """The object, fit to be written again. Raises `RequestError` for deep nesting and numbers that are too large."""
     _limit_depth(value)
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise RequestError("a number is too large") from None
     if _SURROGATE.search(text):  # half a character, as `"\\ud800"` in a body, has no UTF-8 form
         return dict(json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")))
     return value
@@ -58,13 +60,6 @@ def checked(value: dict[str, Any]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError(f"the number {digits[:40]} is too large")
-    return value
 
 
 def _limit_depth(value: Any) -> None:

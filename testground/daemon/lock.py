@@ -49,8 +49,7 @@ def hold(home: Home) -> Iterator[HomeLock]:
 
     The kernel drops the lock with the process, however that ends: there is no stale lock to clean up.
     """
-    path = _path(home)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = _open(_path(home))
     try:
         _acquire(descriptor, home)
         lock = HomeLock(descriptor)
@@ -74,6 +73,13 @@ def holder(home: Home) -> Holder | None:
 
 def _path(home: Home) -> Path:
     return home.daemon / "daemon.lock"
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ConfigError(f"cannot open {path}: {error.strerror}") from error
 
 
 def _acquire(descriptor: int, home: Home) -> None:

@@ -162,6 +162,7 @@ class _Embedded:
         self._decided = threading.Event()
         self._scope = anyio.CancelScope()
         self._token: anyio.lowlevel.EventLoopToken | None = None
+        self._stopping = False
         self._endpoint = ""
         self._error: BaseException | None = None
 
@@ -174,6 +175,7 @@ class _Embedded:
         return self._endpoint
 
     def stop(self) -> None:
+        self._stopping = True
         if self._token is not None:
             with contextlib.suppress(anyio.RunFinishedError):
                 anyio.from_thread.run_sync(self._scope.cancel, token=self._token)
@@ -191,6 +193,8 @@ class _Embedded:
 
     async def _main(self) -> None:
         self._token = anyio.lowlevel.current_token()
+        if self._stopping:
+            return
         with self._scope:
             await serve(self._env, on_ready=self._ready, signals=False)
 

@@ -63,7 +63,10 @@ async def outputs(exchange: Exchange) -> bool:
 async def terminate(exchange: Exchange) -> str:
     """End all runs of a runner, or all builds of a builder."""
     request = await exchange.json(rpc.TerminateRequest, "terminate")
-    await exchange.engine.terminate(request.runner, request.builder, exchange)
+    if request.runner and request.builder:
+        raise RequestError("cannot terminate a runner and a builder at the same time")
+    with failing("terminate error; err: "):
+        await exchange.engine.terminate(request.runner, request.builder, exchange)
     return DONE
 
 
@@ -80,6 +83,8 @@ async def healthcheck(exchange: Exchange) -> dict[str, Any]:
 async def tasks(exchange: Exchange) -> list[dict[str, Any]] | None:
     """Tasks by type, state, time and plan; newest first."""
     request = await exchange.json(rpc.TasksRequest, "tasks")
+    if any(moment is not None and moment.tzinfo is None for moment in (request.after, request.before)):
+        raise RequestError("tasks json decode; err: After, Before: a time needs a zone, such as Z")
     with failing("tasks error; err: "):
         return [task.wire() for task in exchange.engine.tasks(request)] or None
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,26 +77,24 @@ async def run(exchange: Exchange) -> str:
 
 @contextlib.asynccontextmanager
 async def _directory(exchange: Exchange) -> AsyncIterator[Path]:
-    """The directory of a request. It becomes the task's, which removes it at its end; without a task it goes now."""
-    directory = exchange.env.home.work / "requests" / exchange.id
-    directory.mkdir(parents=True)
+    """Where the sources of a request go. The task that comes of it removes it at its end; without one it goes now."""
+    requests = exchange.env.home.work / "requests"
+    directory = requests / exchange.id
+    while directory.exists():
+        directory = requests / secrets.token_hex(4)
     try:
         yield directory
     except BaseException:
         with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
         raise
-    with contextlib.suppress(OSError):
-        directory.rmdir()  # empty when no sources came
 
 
 async def _receive(exchange: Exchange, directory: Path) -> Received:
     limit = exchange.env.daemon.max_upload_mb << 20
     with failing(CONSUMING):
-        try:
-            return await receive.receive(exchange.headers.get("content-type", ""), exchange.body(), directory, limit)
-        except OSError as error:
-            raise SourcesError(f"cannot store the sources: {error.strerror}") from error
+        received = await receive.receive(exchange.headers.get("content-type"), exchange.body(), directory, limit)
+        return replace(received, request=jsonbody.checked(received.request))
 
 
 def _parse(model: type[Model], received: Received) -> Model:
