@@ -70,9 +70,9 @@ def _text(value: Any) -> Any:
     """A test parameter: a string; numbers and booleans of foreign clients are spelled out (client-daemon §7.3)."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(int(value)) if float(value).is_integer() else repr(value)
-    return _string(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return _string(str(value) if isinstance(value, int) else value)
 
 
 Int = Annotated[int, BeforeValidator(_integral), Field(ge=-(2**63), lt=2**63)]

@@ -184,7 +184,7 @@ class ChunkDecoder:
     def _chunk(self, text: str) -> Chunk:
         try:
             value = self._json.decode(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StreamError(f"the daemon sent a chunk that is not JSON: {text[:80]!r}") from error
         kind = value.get("t")
         if isinstance(kind, int) and not isinstance(kind, bool) and 0 < kind < 128:

@@ -155,4 +155,4 @@ class Task(WireModel):
         if self.result is None:
             return Outcome.SUCCESS
         value = self.result.get("outcome") if isinstance(self.result, dict) else None
-        return Outcome(value) if value in set(Outcome) else Outcome.UNKNOWN
+        return Outcome(value) if value in list(Outcome) else Outcome.UNKNOWN
