@@ -1,0 +1,196 @@
+"""Tasks from their submission to what is said about their end (client-daemon §6.3)."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from testground.api.composition import Composition
+from testground.api.task import Outcome, State, Task
+from testground.cli import request
+from testground.cli.collecting import collect
+from testground.cli.interrupt import Interrupted
+from testground.cli.request import Job
+from testground.cli.session import Daemon, Session
+from testground.errors import CanceledError, TestgroundError
+from testground.plan import composition as compositions
+
+EXIT_FAILED = 1
+EXIT_NOT_COLLECTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What is to happen besides the run itself."""
+
+    wait: bool = False
+    collect: bool = False
+    collect_file: str = ""
+    run_ids: Sequence[str] = ()
+    ignore_artifacts: bool = False
+    result_file: str = ""
+    write_to: Path | None = None
+    """The composition file that gets the artifacts."""
+
+
+def build(session: Session, job: Job, *, wait: bool, write_to: Path | None = None) -> None:
+    """Queue a build; when waiting, follow it and name its artifacts. Raises what the build raised."""
+    with session.daemon() as daemon:
+        wait = wait or daemon.embedded
+        task_id = request.submit_build(session, daemon.client, job, priority=int(wait))
+        session.output.log("info", f"build queued with ID: {task_id}")
+        if not wait:
+            _warn_unwritten(session, write_to)
+            return
+        task = _follow(session, daemon, task_id, f"build {task_id}")
+        artifacts = _artifacts(task)
+        for group, artifact in zip(job.composition.groups or [], artifacts, strict=False):
+            session.output.log("info", "generated build artifact", group=group.id, artifact=artifact)
+        session.output.verdict(f"build of {job.composition.global_.plan}", task)
+        if write_to is not None:
+            compositions.write_back(write_to, job.with_artifacts(artifacts).composition)
+
+
+def run(session: Session, job: Job, choices: Choices) -> int:
+    """Submit runs one after the other; when waiting, follow and collect them. Returns the exit status."""
+    run_ids = job.run_ids(choices.run_ids)
+    with session.daemon() as daemon:
+        wait = choices.wait or choices.collect or len(run_ids) > 1 or daemon.embedded
+        sequence = _Sequence(session, daemon, job, choices, run_ids, wait)
+        try:
+            sequence.run()
+        finally:
+            sequence.report()
+        return sequence.status()
+
+
+@dataclass
+class _Sequence:
+    session: Session
+    daemon: Daemon
+    job: Job
+    choices: Choices
+    run_ids: list[str]
+    wait: bool
+    finished: list[tuple[str, Task]] = field(default_factory=list)
+    uncollected: list[str] = field(default_factory=list)
+    failed: bool = False
+
+    def run(self) -> None:
+        """A run whose instances fail does not stop the next ones; one that could not be carried out does."""
+        self.failed = True
+        for run_id in self.run_ids if self.wait else self.run_ids[:1]:
+            task_id = self._submit(run_id)
+            self.session.output.log("info", f"run is queued with ID: {task_id}")
+            if not self.wait:
+                _warn_unwritten(self.session, self.choices.write_to)
+                break
+            task = _follow(self.session, self.daemon, task_id, f"run {run_id} {task_id}")
+            self.session.output.log("info", f"finished run with ID: {task_id}")
+            self._keep_artifacts(task)
+            self.finished.append((run_id, task))
+            self.session.output.verdict(f"{task.plan}:{task.case} run {run_id}", task)
+            if self.choices.collect:
+                self._collect(run_id, task_id)
+        self.failed = False
+
+    def report(self) -> None:
+        """A line per finished run, and the result file, whether all runs came to their end or not."""
+        output = self.session.output
+        for run_id, task in self.finished:
+            output.log("info", f"result {run_id}[{task.id}]: {task.outcome}")
+        for run_id, task in self.finished:
+            if task.outcome is not Outcome.SUCCESS:
+                output.note(f'run "{run_id}" failed')
+        if self.choices.result_file:
+            self._write_results(Path(self.choices.result_file))
+
+    def status(self) -> int:
+        if self.uncollected:
+            return EXIT_NOT_COLLECTED
+        passed = all(task.outcome is Outcome.SUCCESS and not task.error for _, task in self.finished)
+        return 0 if passed else EXIT_FAILED
+
+    def _submit(self, run_id: str) -> str:
+        first = not self.finished
+        everything = first and self.choices.ignore_artifacts
+        build_groups = list(range(len(self.job.composition.groups or []))) if everything else self.job.unbuilt()
+        return request.submit_run(
+            self.session, self.daemon.client, self.job, run_id, build_groups=build_groups, priority=int(self.wait)
+        )
+
+    def _keep_artifacts(self, task: Task) -> None:
+        """What the first run built, the next ones use. Only the artifacts: the daemon's composition is prepared."""
+        first = not self.finished
+        if task.composition is not None:
+            self.job = self.job.with_artifacts(_built(self.job.composition, task.composition))
+        if first and self.choices.write_to is not None:
+            compositions.write_back(self.choices.write_to, self.job.composition)
+
+    def _collect(self, run_id: str, task_id: str) -> None:
+        name = self.choices.collect_file or task_id
+        if len(self.run_ids) > 1:
+            name = f"{self.choices.collect_file or 'multiple'}-{run_id}-{task_id}"
+        target, runner = Path(f"{name}.tgz"), self.job.composition.global_.runner
+        try:
+            collected = collect(self.session, self.daemon.client, runner, task_id, target)
+        except TestgroundError as error:
+            self.session.output.error(error)
+            collected = False
+        if not collected:
+            self.uncollected.append(run_id)
+
+    def _write_results(self, file: Path) -> None:
+        rows = [(run_id, task.id, str(task.outcome), "") for run_id, task in self.finished]
+        if self.failed:
+            rows += [(run_id, "N/A", "canceled", "canceled") for run_id in self.run_ids[len(self.finished) :]]
+        try:
+            with file.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.writer(stream, lineterminator="\n")
+                writer.writerow(("run_id", "task_id", "outcome", "error"))
+                writer.writerows(rows)
+        except OSError as error:
+            raise TestgroundError(f"cannot write the result file {file}: {error.strerror or error}") from error
+
+
+def _follow(session: Session, daemon: Daemon, task_id: str, title: str) -> Task:
+    """Wait for the end of a task. Raises `CanceledError` with the task's error unless it is complete."""
+    try:
+        with session.output.following(title) as show:
+            task = daemon.client.logs(task_id, follow=True, cancel=True, on_progress=show)
+    except Interrupted:
+        _cancel(session, daemon, task_id)
+        raise
+    if task.state is not State.COMPLETE:
+        raise CanceledError(task.error or f"task {task_id} ended as {task.state}")
+    return task
+
+
+def _cancel(session: Session, daemon: Daemon, task_id: str) -> None:
+    """The daemon sees the stream close and cancels by itself; asked as well, we can tell when that is done."""
+    session.output.note(f"interrupted: canceling task {task_id}; interrupt again to leave at once")
+    with contextlib.suppress(TestgroundError):
+        daemon.client.cancel(task_id)
+        task = daemon.client.logs(task_id, follow=True)
+        session.output.note(f"task {task_id} is {task.state} (outcome {task.outcome})")
+
+
+def _artifacts(task: Task) -> list[str]:
+    if not isinstance(task.result, list) or not all(isinstance(item, str) for item in task.result):
+        raise TestgroundError(f"build {task.id} is complete, but its result names no artifacts: {task.result!r}")
+    return list(task.result)
+
+
+def _built(wanted: Composition, prepared: Composition) -> list[str]:
+    """The artifacts of a prepared composition, in the order of the groups of the wanted one."""
+    found: dict[str, Any] = {group.id: group.run.artifact for group in prepared.groups or []}
+    return [found.get(group.id, "") for group in wanted.groups or []]
+
+
+def _warn_unwritten(session: Session, write_to: Path | None) -> None:
+    if write_to is not None:
+        session.output.log("warn", f"artifacts are not written to {write_to}: that needs --wait")
