@@ -1,0 +1,107 @@
+"""The clients for plain functions: the same methods, which wait instead of being awaited.
+
+A plain case runs in a thread of its own while the SDK's event loop runs in the main thread; every call here is carried
+out there. An asyncio case has no use for this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any, Generic, TypeVar
+
+from testground.sdk.context import InitContext
+from testground.sdk.network import NetworkConfig
+from testground.sdk.runenv import RunEnv
+from testground.sdk.sync import Subscription, Topic
+
+Value = TypeVar("Value")
+
+
+class BlockingSubscription(Generic[Value]):
+    """`for value in subscription`, without end; see `Subscription`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, subscription: Subscription[Value]) -> None:
+        self._loop = loop
+        self._subscription = subscription
+
+    def __iter__(self) -> Iterator[Value]:
+        while True:
+            yield from self.take(1)
+
+    def take(self, count: int) -> list[Value]:
+        """The next `count` values."""
+        return _wait(self._loop, self._subscription.take(count))
+
+    def cancel(self) -> None:
+        self._loop.call_soon_threadsafe(self._subscription.cancel)
+
+
+class BlockingSyncClient:
+    """See `SyncClient`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, init: InitContext) -> None:
+        self._loop = loop
+        self._sync = init.sync
+
+    def publish(self, topic: Topic[Value], value: Value) -> int:
+        return _wait(self._loop, self._sync.publish(topic, value))
+
+    def subscribe(self, topic: Topic[Value]) -> BlockingSubscription[Value]:
+        async def subscribe() -> Subscription[Value]:
+            return self._sync.subscribe(topic)
+
+        return BlockingSubscription(self._loop, _wait(self._loop, subscribe()))
+
+    def publish_subscribe(self, topic: Topic[Value], value: Value) -> tuple[int, BlockingSubscription[Value]]:
+        seq, subscription = _wait(self._loop, self._sync.publish_subscribe(topic, value))
+        return seq, BlockingSubscription(self._loop, subscription)
+
+    def publish_and_wait(self, topic: Topic[Value], value: Value, state: str, target: int) -> int:
+        return _wait(self._loop, self._sync.publish_and_wait(topic, value, state, target))
+
+    def signal_entry(self, state: str) -> int:
+        return _wait(self._loop, self._sync.signal_entry(state))
+
+    def barrier(self, state: str, target: int) -> None:
+        _wait(self._loop, self._sync.barrier(state, target))
+
+    def signal_and_wait(self, state: str, target: int) -> int:
+        return _wait(self._loop, self._sync.signal_and_wait(state, target))
+
+
+class BlockingNetworkClient:
+    """See `NetworkClient`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, init: InitContext) -> None:
+        self._loop = loop
+        self._net = init.net
+
+    def configure_network(self, config: NetworkConfig) -> None:
+        _wait(self._loop, self._net.configure_network(config))
+
+    def get_data_network_ip(self) -> str:
+        return self._net.get_data_network_ip()
+
+
+class BlockingInitContext:
+    """See `InitContext`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, init: InitContext) -> None:
+        self._loop = loop
+        self._init = init
+        self.env: RunEnv = init.env
+        self.sync = BlockingSyncClient(loop, init)
+        self.net = BlockingNetworkClient(loop, init)
+        self.global_seq = init.global_seq
+        self.group_seq = init.group_seq
+
+    def wait_all_instances_initialized(self) -> None:
+        _wait(self._loop, self._init.wait_all_instances_initialized())
+
+    def wait_group_instances_initialized(self) -> None:
+        _wait(self._loop, self._init.wait_group_instances_initialized())
+
+
+def _wait(loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, Value]) -> Value:
+    return asyncio.run_coroutine_threadsafe(call, loop).result()
