@@ -35,6 +35,8 @@ DIRECTORY = "python-envs"
 
 SDK_DEPENDENCIES = ("msgspec", "websockets")
 
+OLDEST_PYTHON = (3, 11)
+
 _NOTE = "testground.json"
 
 _FOREIGN = r"/(\.git|\.venv|venv|node_modules)/"
@@ -191,7 +193,12 @@ def _clear(path: Path) -> None:
 
 
 def _site_packages(path: Path) -> Path:
-    return next(path.glob("lib/*/site-packages"))
+    """Raises `BuildError` if the interpreter is too old for the SDK."""
+    packages = next(path.glob("lib/*/site-packages"))
+    version = re.search(r"(\d+)\.(\d+)", packages.parent.name)
+    if version and tuple(map(int, version.groups())) < OLDEST_PYTHON:
+        raise BuildError(f"exec:python: Python {version[0]} is too old for the SDK; it needs 3.11 or newer")
+    return packages
 
 
 def _seed(packages: Path) -> bool:

@@ -135,11 +135,15 @@ class _Reader:
         return Line(f"{local}{rest}", f"{_digest(local)}{rest}")
 
     def _find(self, path: str, base: Path, shown: str) -> Path:
-        local = (base / path).resolve()
+        missing = BuildError(f"{shown}: there is no file or directory '{path}'")
+        if not path:
+            raise missing
+        try:
+            local = (base / path).resolve(strict=True)
+        except (OSError, ValueError) as error:  # also a name that no file system takes
+            raise missing from error
         if not local.is_relative_to(self._root):
             raise BuildError(f"{shown}: '{path}' is not a path inside the plan")
-        if not path or not local.exists():
-            raise BuildError(f"{shown}: there is no file or directory '{path}'")
         return local
 
 
