@@ -160,7 +160,7 @@ class _Embedded:
         self._env = _private(env)
         self._thread = threading.Thread(target=self._run, name="testground-daemon", daemon=True)
         self._decided = threading.Event()
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None
         self._token: anyio.lowlevel.EventLoopToken | None = None
         self._stopping = False
         self._endpoint = ""
@@ -176,7 +176,7 @@ class _Embedded:
 
     def stop(self) -> None:
         self._stopping = True
-        if self._token is not None:
+        if self._token is not None and self._scope is not None:
             with contextlib.suppress(anyio.RunFinishedError):
                 anyio.from_thread.run_sync(self._scope.cancel, token=self._token)
         self._thread.join(STOP_SECONDS)
@@ -192,6 +192,7 @@ class _Embedded:
             self._decided.set()
 
     async def _main(self) -> None:
+        self._scope = anyio.CancelScope()
         self._token = anyio.lowlevel.current_token()
         if self._stopping:
             return

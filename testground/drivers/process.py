@@ -80,7 +80,10 @@ def prepare_loop() -> None:
     policy = asyncio.get_event_loop_policy()
     with contextlib.suppress(OSError):
         os.close(os.pidfd_open(os.getpid()))
-        policy.set_child_watcher(asyncio.PidfdChildWatcher())
+        watcher = asyncio.PidfdChildWatcher()
+        with contextlib.suppress(RuntimeError):  # without a running loop, the policy attaches it to the next one
+            watcher.attach_loop(asyncio.get_running_loop())
+        policy.set_child_watcher(watcher)
 
 
 class LineSplitter:
