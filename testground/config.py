@@ -74,7 +74,11 @@ class DaemonConfig(_Section):
     slack_webhook_url: str = ""
     github_repo_status_token: str = ""
     root_url: str = ""
-    influxdb_endpoint: str = "http://localhost:8086"
+    influxdb_endpoint: str = ""
+    """Where instances send metrics as they run. Empty: nowhere; they are in the outputs all the same.
+
+    Upstream's default is a local InfluxDB; where there is none, sdk-go tries for eight seconds before it ends.
+    """
     sync_listen: str = ""
     """`HOST:PORT` of the embedded sync service. Empty: localhost:5050, or any free port when that one is taken."""
     max_upload_mb: int = Field(default=4096, ge=1)
