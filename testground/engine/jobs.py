@@ -65,6 +65,8 @@ async def prepare_run(workshop: Workshop, job: Job) -> Composition:
     run_id = _run_id(request.run_ids)
     prepared = prepare.prepare_for_run(composition, manifest)
     prepare.frame_for_run(prepared, run_id)
+    for warning in prepare.warnings(prepared, manifest):
+        job.output.warn(warning)
     if to_build:
         artifacts = await _build_for_run(workshop, job, composition, manifest, to_build)
         for group in prepared.groups or []:
