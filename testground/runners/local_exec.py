@@ -229,7 +229,8 @@ class _Instance:
 
     async def live(self, starts: anyio.CapacityLimiter) -> None:
         async with starts:
-            running = await self._start()
+            with anyio.CancelScope(shield=True):  # a start takes milliseconds; half of one could not be undone
+                running = await self._start()
         if running is None:
             return
         self._enter("running")

@@ -91,7 +91,7 @@ def explain(result: RunResult, waits: Sequence[Wait]) -> list[str]:
         return []
     first = result.failures[0]
     lines = [f"first failure: {first.instance} after {first.seconds:.1f}s: {first.reason}"]
-    lines += [f"    {line}" for line in first.last_lines]
+    lines += [f"    {line}" for text in first.last_lines for line in text.splitlines()]
     lines += _who_waited(waits)
     rest = result.failures[1:]
     for reason in dict.fromkeys(failure.reason for failure in rest):
