@@ -103,16 +103,18 @@ class SyncServer:
                 return _Listener(self, member)
             return _upgrade_required()
 
-        return await ws_create_server(
-            accept,
-            host,
-            port,
-            backlog=PENDING_CONNECTIONS,
-            enable_auto_pong=False,
-            max_frame_size=LARGEST_FRAME,
-            websocket_handshake_timeout=HANDSHAKE_DEADLINE,
-            logger_name=logger,
-        )
+        with anyio.CancelScope(shield=True):  # asyncio leaves the socket open when it is cancelled after binding
+            listener = await ws_create_server(
+                accept,
+                host,
+                port,
+                backlog=PENDING_CONNECTIONS,
+                enable_auto_pong=False,
+                max_frame_size=LARGEST_FRAME,
+                websocket_handshake_timeout=HANDSHAKE_DEADLINE,
+                logger_name=logger,
+            )
+        return listener  # noqa: RET504 – mypy thinks that a scope may swallow what is raised
 
     def connect(self, transport: asyncio.Transport, member: Member | None) -> Connection:
         connection = Connection(self._turns, transport, self.service, member)
