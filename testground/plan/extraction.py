@@ -136,9 +136,11 @@ def _item(info: zipfile.ZipInfo) -> _Item:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise SourcesError(f"entry {info.filename!r} is compressed in a way other than deflate")
     unix = info.external_attr >> 16 if info.create_system == 3 else 0
-    kind = stat.S_IFDIR if info.is_dir() else stat.S_IFMT(unix) or stat.S_IFREG
+    kind = stat.S_IFDIR if info.orig_filename.endswith("/") else stat.S_IFMT(unix) or stat.S_IFREG
     if kind == stat.S_IFLNK and info.file_size == 0:
         kind, unix = stat.S_IFREG, 0  # upstream's client sends links so, and its daemon makes empty files of them
+    if not parts and kind != stat.S_IFDIR:
+        raise SourcesError(f"entry {info.filename!r} has no name")
     if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         raise SourcesError(f"entry {info.filename!r} is a device, pipe or socket")
     return _Item(info, parts, kind, unix & 0o777 or (0o755 if kind == stat.S_IFDIR else 0o644))

@@ -29,10 +29,8 @@ def portable(file: Path, text: str, root: Path, ignore: Ignore | None) -> str:
         raise SourcesError(f"symlink {file} leads nowhere: it points to {text}{advice}")
     if ignore and _is_skipped(Path(real).relative_to(root).parts, ignore):
         raise SourcesError(f"symlink {file} points to {text}, which {FILE} leaves out; leave out both or none")
-    lexical = os.path.normpath(file.parent / text)
-    if text.startswith("/") or not _is_below(lexical, root):
-        return os.path.relpath(real, file.parent)
-    return text
+    depth = len(file.parent.relative_to(root).parts)
+    return text if _stays_below(text, depth) else os.path.relpath(real, file.parent)
 
 
 def follow(start: Parts, links: Mapping[Parts, str]) -> Parts:
@@ -67,6 +65,13 @@ def follow(start: Parts, links: Mapping[Parts, str]) -> Parts:
 
 def _is_below(path: str, root: Path) -> bool:
     return Path(path).is_relative_to(root)
+
+
+def _stays_below(text: str, depth: int) -> bool:
+    """Whether a text climbs at its start only, no higher than to the root. Links on its way are checked themselves."""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    climbs = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
+    return not text.startswith("/") and climbs <= depth and ".." not in parts[climbs:]
 
 
 def _is_skipped(parts: Parts, ignore: Ignore) -> bool:
