@@ -1,20 +1,13 @@
-"""The Python SDK as plans get it: the part of this package that a plan imports, without the daemon.
-
-A bundle is a directory below the work directory, named by its content, that stands on the plan's import path.
-"""
+"""The Python SDK as plans get it: the part of this package that a plan imports, without the daemon."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import testground
-from testground.builders import common
-
-DIRECTORY = "python-sdk"
 
 _PARTS = ("__init__.py", "errors.py", "py.typed", "sdk/**/*", "sync/**/*")
 """Of `sync`, plans use the client; its server side comes along and needs what a plan's environment does not have."""
@@ -42,21 +35,12 @@ def digest(package: Path) -> str:
     return found.hexdigest()[:16]
 
 
-def place(package: Path, work: Path) -> Path:
-    """The directory to import from; made now unless it is there."""
-    directory = work / DIRECTORY / digest(package)
-    if directory.is_dir():
-        return directory
-    partial = directory.with_name(f"{directory.name}.partial-{secrets.token_hex(4)}")
-    try:
-        for file in _files(package):
-            copy = partial / "testground" / file.relative_to(package)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-        common.publish(partial, directory)
-    finally:
-        common.remove(partial)
-    return directory
+def copy(package: Path, packages: Path) -> None:
+    """Put the bundle into a site-packages directory."""
+    for file in _files(package):
+        target = packages / "testground" / file.relative_to(package)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
 
 
 def _files(package: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from anyio import to_thread
 from pydantic import Field
 
-from testground.builders import bundle, common, environments, requirements
+from testground.builders import bundle, common, environments, installer, requirements
 from testground.builders.environments import Environments, Recipe
 from testground.config import EnvConfig
 from testground.errors import BuildError, did_you_mean
@@ -59,7 +59,7 @@ class ExecPython:
     async def toolchain(self, config: ComponentConfig, env: EnvConfig) -> str:
         assert isinstance(config, PythonConfig)
         sdk = await to_thread.run_sync(bundle.digest, bundle.own())
-        return " ".join([environments.interpreter(config.python), sdk, *environments.sdk_dependencies()])
+        return " ".join([environments.interpreter(config.python), sdk, *installer.sdk_dependencies()])
 
     async def build(self, build: BuildInput) -> str:
         config = build.config
@@ -106,7 +106,7 @@ def _sdk(build: BuildInput) -> Path:
 def _recipe(build: BuildInput, config: PythonConfig, sdk: Path) -> Recipe:
     needed = requirements.gather(build.sources, config.requirements, build.dependencies)
     python = common.argument(config.python, "python")
-    return Recipe(needed, python, bundle.place(sdk, build.env.home.work))
+    return Recipe(needed, python, sdk)
 
 
 async def _compile(environment: Path, plan: Path, entry: Entry) -> None:

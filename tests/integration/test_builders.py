@@ -108,7 +108,7 @@ class Workshop:
     def left(self) -> set[str]:
         """What lies in the work directory but the sources."""
         found = {path.name for path in self.work.rglob("*") if path.relative_to(self.work).parts[0] != "requests"}
-        return found - {"requests", "python-envs", "python-sdk"}
+        return found - {"requests", "python-envs"}
 
 
 @pytest.fixture
@@ -373,7 +373,7 @@ async def test_python_plan_sees_the_sdk_but_not_the_daemon(workshop: Workshop) -
     )
     found, file, cached = json.loads(run(await workshop.build(ExecPython(), {"main.py": probe})))
     assert not any(found.values()), found
-    assert Path(file).is_relative_to(workshop.work / "python-sdk")
+    assert Path(file).is_relative_to(workshop.work / "python-envs")
     assert Path(cached).is_file(), "compiled when it was built"
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testground.api.composition import Dependency
@@ -157,6 +157,7 @@ def test_an_override_must_name_a_distribution(sources: BuildSources) -> None:
 names = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True).filter(lambda name: name != "testground")
 
 
+@settings(deadline=None)
 @given(st.lists(names), st.randoms())
 def test_order_and_repetition_do_not_matter(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[str], random
@@ -167,6 +168,7 @@ def test_order_and_repetition_do_not_matter(
     assert gather(sources, wanted, []) == gather(sources, shuffled, [])
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     sources = _empty(tmp_path_factory)
