@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,8 @@ KINDS = ("plan", "sdk", "extra")
 MAX_JSON = 16 << 20
 
 _JSON = "composition"
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings reach the client as errors of ours
 
 
 class Multipart:

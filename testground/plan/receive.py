@@ -119,11 +119,12 @@ async def _receive(content_type: str, body: _Body, directory: Path, max_bytes: i
 
 
 async def _whole(head: bytes, body: _Body) -> bytes:
-    data = bytearray(head)
-    while more := await body.read():
-        data += more
+    data = bytearray()
+    while head:
+        data += head
         if len(data) > MAX_JSON:
             raise RequestError(f"the request is larger than {_mebibytes(MAX_JSON)}")
+        head = await body.read()
     return bytes(data)
 
 
