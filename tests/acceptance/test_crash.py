@@ -58,7 +58,7 @@ class Home:
 
     def start(self) -> subprocess.Popen[str]:
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "testground.cli.app", "daemon"],
+            [sys.executable, "-m", "testground", "daemon"],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -74,7 +74,7 @@ class Home:
 
     def command(self, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "testground.cli.app", *arguments],
+            [sys.executable, "-m", "testground", *arguments],
             env=self.environment,
             cwd=self.root,
             capture_output=True,
@@ -135,7 +135,7 @@ def test_killed_daemon(home):
 def _pids_once_there(home: Home, run_id: str, daemon: subprocess.Popen[str]) -> list[int]:
     """The escaped processes, once both instances have said in the log that they hang."""
     follower = subprocess.Popen(
-        [sys.executable, "-m", "testground.cli.app", "logs", "--task", run_id, "--follow"],
+        [sys.executable, "-m", "testground", "logs", "--task", run_id, "--follow"],
         env=home.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
