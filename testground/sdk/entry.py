@@ -19,7 +19,10 @@ from testground.sdk.journal import Journal
 from testground.sdk.runenv import RunEnv
 from testground.sdk.verdict import crash, failure, judge
 
-EXIT_GRACE = 5.0
+TERMINATION_GRACE = GRACE + 0.5
+"""Seconds until the process ends on a signal, even when the case keeps the event loop from running."""
+
+EXIT_GRACE = 2.0
 """Seconds for threads that the case left running; a case that has ended must not keep its process."""
 
 
@@ -33,8 +36,8 @@ def invoke_map(cases: Mapping[str, Case]) -> NoReturn:
 
     A case is a coroutine function or a plain one, which runs in a thread of its own. With one parameter it is a plain
     case, `case(env)`. With two it is an initialised one, `case(env, init)`: connected to the sync service, network
-    ready, sequence numbers claimed. It succeeds by returning, fails by raising `Failed`, and crashes by raising anything
-    else.
+    ready, sequence numbers claimed. It succeeds by returning, fails by raising `Failed`, and crashes by raising
+    anything else.
     """
     _main(lambda env: _choose(cases, env.case))
 
@@ -98,8 +101,8 @@ class _Process:
     def _terminate(self, number: int) -> None:
         """In a thread of its own, because the case may keep the event loop from running."""
         self._interruption.interrupt(crash(f"terminated by {signal.Signals(number).name}"))
-        if not self._ended.wait(GRACE * 2):
-            self._leave(f"the case did not end within {GRACE * 2:g} s after {signal.Signals(number).name}")
+        if not self._ended.wait(TERMINATION_GRACE):
+            self._leave(f"the case did not end within {TERMINATION_GRACE:g} s after {signal.Signals(number).name}")
 
     def _leave_threads(self) -> None:
         alive = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]

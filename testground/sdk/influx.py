@@ -1,11 +1,12 @@
 """Metric lines and lifecycle events for an InfluxDB 1.x endpoint (contract §5.5), sent in batches by a thread.
 
-An endpoint that never answers costs one message; one that answered before is tried again with the next batch. Nothing
-here fails a case.
+Runners name an endpoint whether or not there is one, so that nobody listens there is nothing to talk about. One that
+refuses or falls silent costs a message. Nothing here fails a case.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import deque
@@ -35,6 +36,7 @@ class InfluxWriter:
         self._tags = tags
         self._report = report
         self._lines: deque[str] = deque(maxlen=BACKLOG)
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._reached = False
         self._given_up = False
@@ -46,11 +48,12 @@ class InfluxWriter:
             self._add(point("events", {**self._tags, "event_type": kind}, {"count": "1i"}))
 
     def on_result(self, line: Line) -> None:
-        self._add(self._metric("results", line, {name: repr(float(v)) for name, v in line["measures"].items()}))
+        self._add(self._metric("results", line))
 
     def on_diagnostic(self, line: Line) -> None:
+        """Counters are integers here, and floats among the results: what other SDKs wrote decides (§5.5)."""
         suffix = "i" if line["type"] == "counter" else ""
-        self._add(self._metric("diagnostics", line, {name: f"{v!r}{suffix}" for name, v in line["measures"].items()}))
+        self._add(self._metric("diagnostics", line, suffix))
 
     def close(self) -> None:
         """Send what is left."""
@@ -58,25 +61,36 @@ class InfluxWriter:
         if self._thread is not None:
             self._thread.join(CLOSE_DEADLINE)
 
-    def _metric(self, set_name: str, line: Line, fields: Mapping[str, str]) -> str:
+    def _metric(self, set_name: str, line: Line, suffix: str = "") -> str:
         name, tags = split_name(line["name"])
+        fields = {measure: f"{value!r}{suffix}" for measure, value in line["measures"].items()}
         measurement = f"{set_name}.{self._prefix}.{name}.{line['type']}"
         return point(measurement, {**self._tags, **tags}, fields, line["ts"])
 
     def _add(self, line: str) -> None:
-        if self._given_up:
-            return
-        self._lines.append(line)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="testground-influx", daemon=True)
-            self._thread.start()
+        with self._lock:
+            if self._given_up:
+                return
+            self._lines.append(line)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="testground-influx", daemon=True)
+                self._thread.start()
 
     def _run(self) -> None:
+        self._probe()
         while not self._given_up:
             stopping = self._stop.wait(INTERVAL)
             self._send_all()
             if stopping:
                 return
+
+    def _probe(self) -> None:
+        """Cheaper than a request, which costs the start of each of hundreds of instances an HTTP library."""
+        try:
+            host, port = address(self._url)
+            socket.create_connection((host, port), TIMEOUT).close()
+        except (OSError, ValueError) as error:
+            self._on_error(error)
 
     def _send_all(self) -> None:
         deadline = time.monotonic() + CLOSE_DEADLINE / 2
@@ -91,11 +105,13 @@ class InfluxWriter:
                 return
 
     def _on_error(self, error: Exception) -> None:
-        if self._given_up or (self._reached and not self._stop.is_set()):
+        """Give up, unless the endpoint answered before: then the next batch is another attempt."""
+        if self._reached and not self._stop.is_set():
             return
         self._given_up = True
         self._lines.clear()
-        self._report(f"InfluxDB unavailable; no metrics will be dispatched: {error or type(error).__name__}")
+        if self._reached or not isinstance(error, OSError):
+            self._report(f"InfluxDB unavailable; no metrics will be dispatched: {error or type(error).__name__}")
 
 
 def point(measurement: str, tags: Mapping[str, str], fields: Mapping[str, str], ts: int | None = None) -> str:
@@ -112,6 +128,14 @@ def split_name(name: str) -> tuple[str, dict[str, str]]:
     return metric, {key: value for key, _, value in pairs if key and value}
 
 
+def address(url: str) -> tuple[str, int]:
+    """Raises `ValueError` for what is no URL of an HTTP endpoint."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"INFLUXDB_URL is '{url}', not an http URL")
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def _escape(text: str, special: str = ",= ") -> str:
     flat = text.replace("\n", " ").replace("\\", "\\\\")
     return "".join(f"\\{character}" if character in special else character for character in flat)
@@ -122,10 +146,8 @@ def _post(url: str, body: str) -> None:
     from http.client import HTTPConnection, HTTPSConnection
 
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"INFLUXDB_URL is '{url}', not an http URL")
     kind: Any = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT)
+    connection = kind(*address(url), timeout=TIMEOUT)
     try:
         headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "testground-sdk-python"}
         connection.request("POST", parts.path.rstrip("/") + PATH, body.encode(), headers)

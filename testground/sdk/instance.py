@@ -25,8 +25,8 @@ Case = Callable[..., Any]
 
 Outcome = tuple[Any, BaseException | None]
 
-GRACE = 2.0
-"""Seconds that a case has to clean up after it was told to end."""
+GRACE = 1.0
+"""Seconds that a case has to clean up after it was told to end; runners kill after two or more."""
 
 PLAIN_CONNECT_TIMEOUT = 3.0
 """Seconds. A plain case needs no sync service, so it does not wait long for one."""

@@ -64,6 +64,7 @@ class _PlanStdout(io.TextIOWrapper):
 
     def __init__(self, original: io.TextIOWrapper) -> None:
         original.flush()
+        self._original = original  # which would close the shared buffer when collected
         super().__init__(original.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
     def write(self, text: str) -> int:
@@ -77,6 +78,7 @@ class _PlanStderr(io.TextIOWrapper):
 
     def __init__(self, original: io.TextIOWrapper, directory: Path | None) -> None:
         super().__init__(original.buffer, encoding="utf-8", errors="backslashreplace", write_through=True)
+        self._original = original
         self._copy = (directory / "run.err").open("ab", buffering=0) if directory else None
 
     def write(self, text: str) -> int:

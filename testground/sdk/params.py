@@ -118,7 +118,7 @@ def unpack(text: str) -> dict[str, str]:
 
 def parse_size(text: str) -> int:
     """Bytes. Raises `ValueError`."""
-    match = _SIZE.fullmatch(text.strip().replace(",", "").lower())
+    match = re.fullmatch(_SIZE, text.strip().replace(",", "").lower(), re.ASCII)
     if match is None:
         raise ValueError(f"'{text}' is not a size")
     number, prefix, binary = match.groups()
@@ -129,18 +129,18 @@ def parse_size(text: str) -> int:
 def parse_duration(text: str) -> float:
     """Seconds, from what Go calls a duration. Raises `ValueError`."""
     bare = _unquote(text)
-    if _WHOLE.fullmatch(bare):
+    if re.fullmatch(_WHOLE, bare, re.ASCII):
         return int(bare) / 1e9
     sign, digits = (-1, bare[1:]) if bare.startswith("-") else (1, bare.removeprefix("+"))
-    if not _DURATION.fullmatch(digits):
+    if not re.fullmatch(_DURATION, digits, re.ASCII):
         raise ValueError(f"'{text}' is not a duration")
-    return sign * sum(map(_nanoseconds, _DURATION_PART.finditer(digits))) / 1e9
+    return sign * sum(map(_nanoseconds, re.finditer(_DURATION_PART, digits, re.ASCII))) / 1e9
 
 
 def parse_rate(text: str) -> Rate:
     """Raises `ValueError`."""
     quantity, slash, interval = _unquote(text).partition("/")
-    if not slash:
+    if not slash or not interval[-1:].isalpha():
         raise ValueError(f"'{text}' is not a rate")
     seconds = parse_duration(interval if interval[:1].isdigit() else f"1{interval}")
     if seconds <= 0:
@@ -148,10 +148,11 @@ def parse_rate(text: str) -> Rate:
     return Rate(float(quantity), seconds)
 
 
-_SIZE = re.compile(r"(\d+\.?\d*|\.\d+)\s*(?:([kmgtpe])(i)?)?b?", re.ASCII)
-_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
-_DURATION = re.compile(r"(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
-_DURATION_PART = re.compile(r"([\d.]+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+# Text, not compiled patterns: a plan that has no such parameter does not pay for them at its start.
+_SIZE = r"(\d+\.?\d*|\.\d+)\s*(?:([kmgtpe])(i)?)?b?"
+_WHOLE = r"[+-]?\d+"
+_DURATION = r"(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+"
+_DURATION_PART = r"([\d.]+)(ns|us|µs|μs|ms|s|m|h)"
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
