@@ -1,4 +1,4 @@
-"""What the daemon says on its standard output: records of `logging` as console lines (client-daemon §2.3)."""
+"""What the daemon says: records of `logging` as console lines (client-daemon §2.3)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,26 @@ _LOGGERS = ("testground", "uvicorn")
 
 @contextlib.contextmanager
 def attached() -> Iterator[None]:
-    """Print what the daemon's modules log, from the level in `$LOG_LEVEL` on (default: info)."""
+    """Print what the daemon's modules log on standard output, from the level in `$LOG_LEVEL` on (default: info)."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Formatter())
     handler.addFilter(lambda record: not record.name.startswith("uvicorn") or record.levelno >= logging.WARNING)
     level = logging.getLevelNamesMapping().get(os.environ.get("LOG_LEVEL", "").upper(), logging.INFO)
+    with _handling(handler, level):
+        yield
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Nothing but bugs, on standard error: whoever embeds a daemon says the rest."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: bool(record.exc_info))
+    with _handling(handler, logging.ERROR):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(handler: logging.Handler, level: int) -> Iterator[None]:
+    handler.setFormatter(_Formatter())
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:

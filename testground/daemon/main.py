@@ -51,9 +51,7 @@ async def serve(
     """
     stop = anyio.Event()
     process.prepare_loop()
-    with _lone_error(), contextlib.ExitStack() as stack:
-        if signals:
-            stack.enter_context(console.attached())
+    with _lone_error(), console.attached() if signals else console.muted():
         async with anyio.create_task_group() as group:
             if signals:
                 await group.start(process_signals.watch, stop)

@@ -48,3 +48,18 @@ def test_a_traceback_follows_its_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert LINE.fullmatch(first)
     assert rest[0].startswith("Traceback")
     assert rest[-1] == "ValueError: why"
+
+
+def test_muted_shows_bugs_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.muted():
+        log = logging.getLogger("testground.x")
+        log.warning("the client is told")
+        log.error("the client is told")
+        try:
+            raise ValueError("why")
+        except ValueError:
+            log.exception("failed")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "the client is told" not in captured.err
+    assert "ValueError: why" in captured.err

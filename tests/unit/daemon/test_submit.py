@@ -1,4 +1,4 @@
-"""/build and /run: accepted shapes of a request, and reasons for refusing one (client-daemon §1.3, §7.3, §8.4, §8.5)."""
+"""/build and /run: accepted shapes of a request, and reasons for refusing one (client-daemon §1.3, §7.3, §8.5)."""
 
 from __future__ import annotations
 
