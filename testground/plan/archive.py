@@ -74,7 +74,7 @@ def _portable(root: Path, ignore: Ignore | None) -> Iterator[tree.Entry]:
 
 def _write(target: Path, entries: Iterable[tuple[tree.Entry, str]]) -> None:
     try:
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
+        with zipfile.ZipFile(target, "w") as archive:
             for entry, name in entries:
                 _add(archive, entry, name)
     except OSError as error:
@@ -101,4 +101,5 @@ def _info(entry: tree.Entry, name: str) -> zipfile.ZipInfo:
     info.file_size = entry.size
     stored = entry.is_directory or entry.link is not None or entry.file.suffix.lower() in COMPRESSED
     info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+    info._compresslevel = _LEVEL  # type: ignore[attr-defined]  # no public name before 3.13, where this one still works
     return info

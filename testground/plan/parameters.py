@@ -33,16 +33,22 @@ def check(composition: Composition) -> None:
 
 
 def undeclared(composition: Composition, manifest: Manifest) -> list[str]:
-    """One sentence, with the nearest declared name, for each parameter that the manifest's case does not know."""
+    """One sentence, with the nearest declared name, for each parameter that the manifest's case does not know.
+
+    Of several places that give it, the first one is named.
+    """
     case = manifest.case(composition.global_.case)
     if case is None:
         return []
     known = case.parameters or {}
+    found: dict[str, str] = {}
+    for place, kind, entries in _layers(composition):
+        if kind == "parameter":
+            for name in sorted(entries.keys() - known):
+                found.setdefault(name, place)
     return [
         f"parameter '{name}' of {place} is not declared by test case {case.name}{did_you_mean(name, known)}"
-        for place, kind, entries in _layers(composition)
-        for name in entries
-        if kind == "parameter" and name not in known
+        for name, place in found.items()
     ]
 
 

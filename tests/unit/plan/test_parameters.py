@@ -100,6 +100,13 @@ def test_undeclared_parameters_come_with_the_nearest_name() -> None:
     ]
 
 
+def test_a_parameter_that_is_passed_on_is_named_once() -> None:
+    given = composition({"sise": "1"}, run={"sise": "2"})
+    sentence = "parameter 'sise' of group 'servers' is not declared by test case ok; did you mean 'size'?"
+    assert prepare.warnings(given, MANIFEST) == [sentence]
+    assert prepare.warnings(prepare.prepare_for_run(given, MANIFEST), MANIFEST) == [sentence]
+
+
 def test_an_unknown_case_is_not_the_place_to_complain_about_parameters() -> None:
     given = Composition.model_validate({"global": {"case": "no", "run": {"test_params": {"a": "1"}}}})
     assert parameters.undeclared(given, MANIFEST) == []
