@@ -1,4 +1,4 @@
-"""Task ids: xid (client-daemon §5.3), 12 bytes (seconds, machine, process, counter) as 20 characters that sort by time."""
+"""Task ids: xid (client-daemon §5.3), 12 bytes as 20 characters that sort by time."""
 
 from __future__ import annotations
 
