@@ -182,6 +182,10 @@ class Connection:
         except WireError as error:
             logger.warning("closing the connection of %s: %s", self, error.reason)
             self.fail(error.code, error.reason)
+        except Exception:
+            # One connection's trouble is not the others': their turn comes after this one in the same callback.
+            logger.exception("closing the connection of %s", self)
+            self.fail(1011, "internal error")
 
     def _put_off(self, task: Callable[[], None]) -> None:
         """Stop reading until the messages that have been read were handled, a few per turn."""

@@ -38,6 +38,7 @@ class Service:
         if run is None or member not in run.members.live:
             raise ValueError(f"{member} is no live instance of run {member.run_id}")
         run.members.give_door(member)
+        run.settle()
 
     def member_ended(self, member: Member, reason: str | None) -> None:
         """None: it ended well. A text: it died of that; what can no longer be met for it fails at once."""

@@ -40,6 +40,8 @@ async def pair(server: SyncServer) -> AsyncIterator[tuple[SyncConnection, SyncCo
 
 
 async def test_signals_and_barriers(server: SyncServer) -> None:
+    async with pair(server) as (one, two):
+        assert (one.lost, two.lost) == (None, None)
     async with pair(server) as (one, two), anyio.create_task_group() as tasks:
         assert await one.signal("s") == 1
         tasks.start_soon(one.barrier, "s", 2)
@@ -193,7 +195,6 @@ async def test_the_loss_of_the_service_ends_everything_that_waits(server: SyncSe
     async with SyncConnection.open("127.0.0.1", server.port) as connection:
         await connection.publish("t", b"1")
         subscription = connection.subscribe("t")
-        assert connection.lost is None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_expect_lost, lambda: connection.barrier("s", 1))
             await connection.signal("other")

@@ -112,7 +112,7 @@ def test_calls_are_read_as_they_were_written(request_id: str, key: str, target: 
     call = wire.Call(request_id, barrier=wire.Barrier(key, target))
     request = wire.decode_request(wire.encode_call(call))
     assert (request.id, request.barrier) == (request_id, wire.Barrier(key, target))
-    assert request.publish is request.subscribe is request.signal_entry is None
+    assert [request.publish, request.subscribe, request.signal_entry] == [None, None, None]
 
 
 @given(st.binary(max_size=200))
