@@ -170,14 +170,19 @@ class Client:
                 f"no daemon answers at {self.endpoint} ({_reason(error)}); "
                 "start one with `testground daemon`, or name another with --endpoint"
             ) from error
-        except httpx.ReadError as error:
-            raise StreamError(f"the daemon at {self.endpoint} broke off before it answered: {error}") from error
         except httpx.RemoteProtocolError as error:
             if "disconnected" in str(error):
-                raise StreamError(f"the daemon at {self.endpoint} broke off before it answered") from error
+                raise self._cut_off() from error
             raise DaemonError(f"what listens at {self.endpoint} does not speak HTTP: {error}") from error
+        except httpx.ReadError as error:
+            raise self._cut_off() from error
         except httpx.HTTPError as error:
             raise DaemonError(f"the request to {self.endpoint} failed: {_reason(error)}") from error
+
+    def _cut_off(self) -> StreamError:
+        return StreamError(
+            f"{self.endpoint} closed the connection before it answered; is it a testground daemon, and does it still run?"
+        )
 
     @contextlib.contextmanager
     def _explained_midway(self) -> Iterator[None]:

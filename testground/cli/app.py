@@ -99,7 +99,8 @@ def run_command(argv: Sequence[str]) -> int:
     """Run one command line and return its exit status. Prints every error; raises none."""
     here = Session()
     try:
-        status = _dispatch(argv, here)
+        with interrupt.watched():
+            status = _dispatch(argv, here)
         here.output.close()
         return status
     except BrokenPipeError:
@@ -111,7 +112,6 @@ def run_command(argv: Sequence[str]) -> int:
 
 def _dispatch(argv: Sequence[str], here: Session) -> int:
     command = typer.main.get_command(app)
-    interrupt.watch()
     try:
         line = grammar.normalize(argv, grammar.tree(command))
         return int(command.main(line, prog_name="testground", standalone_mode=False, obj=here) or 0)

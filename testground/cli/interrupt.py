@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -20,17 +21,24 @@ class Interrupted(BaseException):
     """Raised in the main thread by the first signal. No `Exception`, so that nothing mistakes it for a failure."""
 
 
-def watch() -> None:
-    """From now on, signals are ours. Those that whoever started us wants ignored (nohup) stay ignored."""
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Signals are ours in the block; not SIGHUP when it is ignored: that is what nohup asks for. Main thread only."""
+    before = {number: signal.getsignal(number) for number in WATCHED}
     for number in WATCHED:
-        if signal.getsignal(number) != signal.SIG_IGN:
+        if number != signal.SIGHUP or before[number] != signal.SIG_IGN:
             signal.signal(number, _first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def release() -> None:
-    """Back to the defaults, for commands that handle signals themselves."""
+    """Back to the defaults within the block, for commands that handle signals themselves."""
     for number in WATCHED:
-        if signal.getsignal(number) in (_first, _again):
+        if signal.getsignal(number) == _first:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 

@@ -10,6 +10,7 @@ from typing import IO
 from pydantic import ValidationError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.spinner import Spinner
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from testground.api.rpc import Chunk
-from testground.api.task import InstanceFailure, Outcome, RunResult, Task, TaskType
+from testground.api.task import Outcome, RunResult, Task, TaskType
 
 STATES = {"running": "cyan", "ok": "green", "failed": "red"}
 SHOWN_FAILURES = 5
@@ -27,7 +28,7 @@ class Screen:
     """One terminal. Lines scroll by above whatever is live."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = Console(file=stream, highlight=False)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._partial = ""
 
@@ -36,9 +37,9 @@ class Screen:
 
     def chunk(self, chunk: Chunk) -> None:
         """Progress comes in any cut; only whole lines can stand above a live display."""
-        *lines, self._partial = (self._partial + self._utf8.decode(chunk.payload)).split("\n")
-        for line in lines:
-            self._print(line)
+        lines, newline, self._partial = (self._partial + self._utf8.decode(chunk.payload)).rpartition("\n")
+        if newline:
+            self._print(lines)
 
     @contextlib.contextmanager
     def upload(self) -> Iterator[Callable[[int, int], None]]:
@@ -71,7 +72,7 @@ class Screen:
             self._partial = ""
 
     def _print(self, text: str) -> None:
-        self._console.print(Text.from_ansi(text))
+        self._console.print(Text.from_ansi(text), soft_wrap=True)
 
 
 class Board:
@@ -124,15 +125,13 @@ def _reasons(task: Task) -> Iterator[RenderableType]:
         style = "green" if outcome.ok == outcome.total else "red"
         yield Text.assemble(f"{group}: ", (f"{outcome.ok}/{outcome.total} ok", style))
     for position, failure in enumerate(result.failures[:SHOWN_FAILURES]):
-        yield from _failure("first failure" if position == 0 else "then", failure)
+        prefix = "then: " if position else "first failure: "
+        yield Text.assemble((prefix, "bold"), f"{failure.instance} after {failure.seconds:.1f}s: {failure.reason}")
+    if result.failures and (lines := result.failures[0].last_lines):
+        yield Text(f"the last lines of {result.failures[0].instance}:", style="bold")
+        yield Padding(Text.from_ansi("\n".join(lines), style="dim"), (0, 0, 0, 4))
     if len(result.failures) > SHOWN_FAILURES:
         yield Text(f"… and {len(result.failures) - SHOWN_FAILURES} more")
-
-
-def _failure(prefix: str, failure: InstanceFailure) -> Iterator[RenderableType]:
-    yield Text.assemble((f"{prefix}: ", "bold"), f"{failure.instance} after {failure.seconds:.1f}s: {failure.reason}")
-    for line in failure.last_lines:
-        yield Text("    ").append_text(Text.from_ansi(line, style="dim"))
 
 
 def _result(task: Task) -> RunResult:
