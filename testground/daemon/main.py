@@ -51,12 +51,11 @@ async def serve(
     """
     stop = anyio.Event()
     process.prepare_loop()
-    with _lone_error(), console.attached() if signals else console.muted():
-        async with anyio.create_task_group() as group:
-            if signals:
-                await group.start(process_signals.watch, stop)
-            await _serve(env, listen or env.daemon.listen, stop, on_ready)
-            group.cancel_scope.cancel()
+    with _lone_error(), contextlib.ExitStack() as stack:
+        stack.enter_context(console.attached() if signals else console.muted())
+        if signals:
+            stack.enter_context(process_signals.setting(stop))
+        await _serve(env, listen or env.daemon.listen, stop, on_ready)
 
 
 @contextlib.contextmanager
