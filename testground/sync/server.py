@@ -76,6 +76,7 @@ class SyncServer:
                 connection.fail(1001, f"run {run_id} has ended")
 
     async def start(self, host: str, port: int) -> None:
+        """For `open_server`. A fixed port of `localhost` is taken in both families: some clients try only the first."""
         self._listeners.append(await self._listen(self.host, port, None))
         self.port = _port(self._listeners[0])
         if host == "localhost" and port:
@@ -83,10 +84,11 @@ class SyncServer:
                 self._listeners.append(await self._listen("::1", port, None))
 
     async def stop(self) -> None:
-        """Close everything; connections get a moment to answer."""
-        for run_id in list(self._doors):
-            self.close_doors(run_id)
-        for listener in self._listeners:
+        """Close everything; connections get a moment to answer. Harmless when repeated."""
+        listeners = [*self._listeners, *(door for doors in self._doors.values() for door in doors)]
+        self._listeners.clear()
+        self._doors.clear()
+        for listener in listeners:
             listener.close()
         for connection in list(self._connections):
             connection.fail(1001, "the sync service is going away")
@@ -94,6 +96,8 @@ class SyncServer:
             await self._left_alone()
         for connection in list(self._connections):
             connection.abort()
+        for listener in listeners:
+            _drop_half_open(listener)
         with anyio.CancelScope(shield=True):
             await self._left_alone()
 
@@ -117,11 +121,13 @@ class SyncServer:
         return listener  # noqa: RET504 – mypy thinks that a scope may swallow what is raised
 
     def connect(self, transport: asyncio.Transport, member: Member | None) -> Connection:
+        """For a websocket that has just been opened."""
         connection = Connection(self._turns, transport, self.service, member)
         self._connections.add(connection)
         return connection
 
     def disconnect(self, connection: Connection) -> None:
+        """For a websocket whose socket is gone."""
         connection.lost()
         self._connections.discard(connection)
         if not self._connections:
@@ -217,6 +223,13 @@ def _address(listen: str) -> tuple[str, int]:
 def _port(server: asyncio.Server) -> int:
     port: int = server.sockets[0].getsockname()[1]
     return port
+
+
+def _drop_half_open(server: asyncio.Server) -> None:
+    """Abort what connected and never asked for a websocket; asyncio itself can do so from Python 3.13 on."""
+    abort_clients = getattr(server, "abort_clients", None)
+    if abort_clients is not None:
+        abort_clients()
 
 
 @contextmanager

@@ -108,6 +108,30 @@ async def test_handshakes_of_all_sdks(server: SyncServer, path: str, headers: tu
         assert (await client.ask("0", signal_entry={"state": "s"}))["signal_entry"] == {"seq": 1}
 
 
+async def test_connections_that_ask_for_nothing_end_with_the_service() -> None:
+    async with open_server(Service(), "127.0.0.1", 0) as server:
+        stream = await anyio.connect_tcp("127.0.0.1", server.port)
+        await stream.send(b"GET / HTTP/1.1\r\n")
+        async with raw(server) as other:
+            await other.ask("0", signal_entry={"state": "s"})
+    async with stream:
+        with anyio.fail_after(10):
+            assert await Raw(stream).ended()
+
+
+async def test_trouble_with_one_connection_is_not_the_others() -> None:
+    def on_event(member: Member | None, event: dict[str, Any]) -> None:
+        raise ZeroDivisionError
+
+    async with open_server(Service(), "127.0.0.1", 0) as server:
+        server.service.begin_run("r", [], on_event)
+        async with raw(server) as client, raw(server) as other:
+            await client.send(TEXT, b'{"publish":{"topic":"run:r:plan:p:case:c:run_events","payload":{}}}')
+            assert (await client.reply())["publish"] == {"seq": 1}
+            assert await client.receive() == (0x80 | CLOSE, (1011).to_bytes(2, "big") + b"internal error")
+            assert (await other.ask("0", signal_entry={"state": "s"}))["signal_entry"] == {"seq": 1}
+
+
 async def test_plain_http_is_told_to_upgrade(server: SyncServer) -> None:
     async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
         client = Raw(stream)
