@@ -87,7 +87,7 @@ def bind(address: str, setting: str) -> socket.socket:
     host, port = split_address(address, setting)
     problem: OSError | None = None
     for family, place in _places(host, port, setting):
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY for this only
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(place)
