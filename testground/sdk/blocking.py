@@ -19,18 +19,18 @@ Value = TypeVar("Value")
 
 
 class BlockingSubscription(Generic[Value]):
-    """`for value in subscription`, without end; see `Subscription`."""
+    """`for value in subscription`, until it is cancelled; see `Subscription`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, subscription: Subscription[Value]) -> None:
         self._loop = loop
         self._subscription = subscription
 
     def __iter__(self) -> Iterator[Value]:
-        while True:
-            yield from self.take(1)
+        while values := self.take(1):
+            yield from values
 
     def take(self, count: int) -> list[Value]:
-        """The next `count` values."""
+        """The next `count` values; fewer only if the subscription is cancelled meanwhile."""
         return _wait(self._loop, self._subscription.take(count))
 
     def cancel(self) -> None:

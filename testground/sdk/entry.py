@@ -109,7 +109,8 @@ class _Process:
         self._leave(f"left behind {EXIT_GRACE:g} s after the end: {', '.join(alive) or 'tasks that go on'}")
 
     def _leave(self, reason: str) -> NoReturn:
-        """Without waiting for threads, tasks or locks; every line that was told is written already."""
+        """Without waiting for threads and tasks; every line that was told is written already."""
+        self._env._close_metrics()
         os.write(2, f"testground: {reason}\n".encode())
         os._exit(self.exit_code())
 

@@ -37,12 +37,16 @@ class Interruption:
 
     def __init__(self, env: RunEnv) -> None:
         self.raised = False
+        self.closed = False
+        """The case has ended by itself: what comes now is no part of it any more."""
         self._env = env
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event = asyncio.Event()
 
     def interrupt(self, verdict: Verdict) -> None:
         """Record the verdict at once: whatever the case does from now on, it cannot be lost."""
+        if self.closed:
+            return
         self._env._journal.end(verdict)
         self.raised = True
         if self._loop is not None:
@@ -121,6 +125,7 @@ class Instance:
 
     def _end(self, verdict: Verdict) -> None:
         """Results are complete before the verdict is told: a runner may stop the instance right after it."""
+        self._interruption.closed = True
         self._profiles.stop()
         self._env._close_metrics()
         self._env._journal.end(verdict)

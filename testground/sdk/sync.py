@@ -82,8 +82,14 @@ class Subscription(Generic[Value]):
                 self._env.logger.warn("skipped a message", topic=self._topic.name, reason=str(error))
 
     async def take(self, count: int) -> list[Value]:
-        """The next `count` values."""
-        return [await anext(self) for _ in range(count)]
+        """The next `count` values; fewer only if the subscription is cancelled meanwhile."""
+        values: list[Value] = []
+        while len(values) < count:
+            try:
+                values.append(await anext(self))
+            except StopAsyncIteration:
+                break
+        return values
 
     def cancel(self) -> None:
         """End the iteration; a waiting one ends at once."""

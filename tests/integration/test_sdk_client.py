@@ -157,7 +157,7 @@ async def test_topics_replay_from_the_first_value() -> None:
         async for item in subscription:
             assert item == Item(4)
             subscription.cancel()
-        assert await subscription.take(0) == []
+        assert await subscription.take(1) == []
 
 
 async def test_events_of_the_run_can_be_followed() -> None:

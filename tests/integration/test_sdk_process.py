@@ -417,6 +417,15 @@ async def test_signals(run: Run, case: str, number: signal.Signals) -> None:
         assert ended.stderr == ""
 
 
+async def test_a_signal_after_the_end_changes_nothing(lone: Run) -> None:
+    async with lone.start("end_slowly") as instance:
+        await instance.says('waiting"')
+        instance.process.send_signal(signal.SIGTERM)
+        ended = await instance.end()
+    assert ended.exit_code == 0
+    assert ended.verdict == {"success_event": {"group": "single"}}
+
+
 async def test_large_events_are_cut_for_the_wire_only(run: Run) -> None:
     [member] = run.begin(1)
     assert run.server is not None

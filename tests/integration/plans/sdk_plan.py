@@ -146,7 +146,7 @@ def meet_blocking(env: RunEnv, init: BlockingInitContext) -> None:
     for number, peer in enumerate(again, 1):
         assert isinstance(peer, Peer)
         if number == env.instance_count:
-            break
+            again.cancel()
     init.wait_all_instances_initialized()
     init.wait_group_instances_initialized()
     init.net.configure_network(NetworkConfig(callback_state="configured"))
@@ -173,6 +173,18 @@ async def sleep(env: RunEnv, init: InitContext) -> None:
 def sleep_blocking(env: RunEnv, init: BlockingInitContext) -> None:
     env.record_message("waiting")
     time.sleep(100)
+
+
+async def end_slowly(env: RunEnv) -> None:
+    """Metrics are read after the case has ended; a signal comes while they are."""
+
+    def gauge() -> float:
+        env.record_message("waiting")
+        time.sleep(0.5)
+        return 1.0
+
+    env.R().set_frequency(0)
+    env.R().gauge_f("slow", gauge)
 
 
 async def sleep_in_loop(env: RunEnv) -> None:

@@ -47,7 +47,7 @@ def test_a_bare_assertion_is_told_by_its_source() -> None:
 
 def test_the_stack_begins_in_the_plan() -> None:
     try:
-        {}["missing"]
+        {"a": 1}["missing"]
     except KeyError as error:
         stack = judge(error).stacktrace
     assert "test_the_stack_begins_in_the_plan" in stack
