@@ -1,6 +1,8 @@
-"""Two instances over TCP: the first listens, the second measures how long a line takes there and back."""
+"""Two instances over TCP: the first listens, the second measures how long a message takes there and back."""
 
 import asyncio
+import random
+import statistics
 import time
 
 from testground.sdk import Failed, InitContext, RunEnv, Topic, invoke_map
@@ -16,11 +18,11 @@ async def ping_pong(env: RunEnv, init: InitContext) -> None:
 
 
 async def pong(env: RunEnv, init: InitContext) -> None:
-    """Send every line back until the other side is done."""
+    """Send everything back until the other side is done."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async for line in reader:
-            writer.write(line)
+        while data := await reader.read(1 << 16):
+            writer.write(data)
         writer.close()
 
     async with await asyncio.start_server(echo, init.net.get_data_network_ip(), port=0) as server:
@@ -33,20 +35,19 @@ async def pong(env: RunEnv, init: InitContext) -> None:
 async def ping(env: RunEnv, init: InitContext) -> None:
     [(host, port)] = await init.sync.subscribe(ADDRESS).take(1)
     reader, writer = await asyncio.open_connection(host, port)
-    padding = "." * env.size_param("size")
+    message = random.randbytes(env.size_param("size"))
     trips = []
     for number in range(env.int_param("rounds")):
-        line = f"{number}{padding}\n".encode()
         start = time.perf_counter()
-        writer.write(line)
-        answer = await reader.readline()
+        writer.write(message)
+        answer = await reader.readexactly(len(message))
         trips.append(time.perf_counter() - start)
-        if answer != line:
-            raise Failed(f"round {number}: {len(line)} bytes went out, other {len(answer)} bytes came back")
+        if answer != message:
+            raise Failed(f"what came back in round {number} is not what was sent")
         env.R().record_point("rtt_ms", trips[-1] * 1000)
     writer.close()
     await writer.wait_closed()
-    env.record_message(f"{len(trips)} round trips, the median took {sorted(trips)[len(trips) // 2] * 1000:.3f} ms")
+    env.record_message(f"{len(trips)} round trips, the median took {statistics.median(trips) * 1000:.3f} ms")
     await init.sync.signal_entry("done")
 
 
