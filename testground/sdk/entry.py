@@ -73,7 +73,7 @@ class _Process:
         """Have signals and exceptions in threads end the case with a crash."""
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(ValueError):  # not in the main thread
-                signal.signal(number, lambda number, _: _thread.start_new_thread(self._terminate, (number,)))
+                signal.signal(number, self._on_signal)
         print_exception = threading.excepthook
 
         def on_exception(args: threading.ExceptHookArgs) -> None:
@@ -98,8 +98,12 @@ class _Process:
         verdict = self._env._journal.verdict
         return 2 if verdict is None else verdict.exit_code
 
+    def _on_signal(self, number: int, frame: object) -> None:
+        """Go on in a thread: the case may keep the event loop from running, and hold the locks of this one."""
+        if not self._ended.is_set():
+            _thread.start_new_thread(self._terminate, (number,))
+
     def _terminate(self, number: int) -> None:
-        """In a thread of its own, because the case may keep the event loop from running."""
         self._interruption.interrupt(crash(f"terminated by {signal.Signals(number).name}"))
         if not self._ended.wait(TERMINATION_GRACE):
             self._leave(f"the case did not end within {TERMINATION_GRACE:g} s after {signal.Signals(number).name}")
