@@ -24,7 +24,7 @@ from testground.api.model import WireModel, explain
 from testground.config import EnvConfig
 from testground.daemon import gate, jsonbody
 from testground.engine.engine import Engine
-from testground.errors import RequestError, TestgroundError
+from testground.errors import CanceledError, RequestError, TestgroundError
 
 FAREWELL_SECONDS = 1.0
 """How long the last chunk of an answer that a shutdown ends may take to leave."""
@@ -262,5 +262,7 @@ class Answer(Response):
             await exchange.run(self._handler)
         if admission.cancelled_caught:
             with anyio.move_on_after(FAREWELL_SECONDS):
-                await exchange.fail(SHUTTING_DOWN, "canceled")
-        await exchange.end()
+                await exchange.fail(SHUTTING_DOWN, CanceledError.code)
+                await exchange.end()
+        else:
+            await exchange.end()

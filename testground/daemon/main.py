@@ -87,8 +87,6 @@ async def _serve(env: EnvConfig, listen: str, stop: anyio.Event, on_ready: Ready
     with lock.hold(env.home) as held, server.bind(listen, "daemon.listen") as sock:
         endpoint = server.endpoint_of(sock, listen, "daemon.listen")
         raise_file_limit()
-        for warning in env.warnings:
-            log.warning(warning)
         async with _open_sync(env.daemon.sync_listen) as sync, anyio.create_task_group() as group:
             engine = Engine(env, sync)
             exchanges = Exchanges(engine, env)
@@ -205,4 +203,4 @@ def _private(env: EnvConfig) -> EnvConfig:
     """The configuration with free ports, and for this process alone."""
     tokens = (env.client.token,) if env.client.token.strip() else ()
     changes = {"listen": "127.0.0.1:0", "sync_listen": "127.0.0.1:0", "tokens": tokens}
-    return env.model_copy(update={"daemon": env.daemon.model_copy(update=changes), "warnings": ()})
+    return env.model_copy(update={"daemon": env.daemon.model_copy(update=changes)})
