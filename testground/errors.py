@@ -25,7 +25,6 @@ The message is the user's; it names the file, the key or the line. Standard libr
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -137,6 +136,8 @@ def unwrapped() -> Iterator[None]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest known name, or the list of what there is, or nothing."""
+    import difflib  # costs a millisecond, which every instance of a run would pay
+
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:

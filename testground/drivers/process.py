@@ -73,17 +73,15 @@ async def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdou
 def prepare_loop() -> None:
     """Watch children by pidfd where Python's default would use a thread for each (3.11 on Linux).
 
-    Call once per process, before the loop that spawns runs; also makes spawning work from any thread's loop.
+    Call once per process; loops in any thread may spawn afterwards.
     """
-    if sys.version_info >= (3, 12) or not hasattr(os, "pidfd_open"):
+    if sys.version_info >= (3, 12):
         return
-    policy = asyncio.get_event_loop_policy()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # an old kernel, or not Linux
         os.close(os.pidfd_open(os.getpid()))
-        watcher = asyncio.PidfdChildWatcher()
-        with contextlib.suppress(RuntimeError):  # without a running loop, the policy attaches it to the next one
-            watcher.attach_loop(asyncio.get_running_loop())
-        policy.set_child_watcher(watcher)
+        from testground.drivers.pidfd import PidfdWatcher
+
+        asyncio.get_event_loop_policy().set_child_watcher(PidfdWatcher())
 
 
 class LineSplitter:

@@ -1,5 +1,6 @@
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import anyio
@@ -104,6 +105,21 @@ async def test_missing_program_names_it(tmp_path):
         await process.spawn(
             [str(tmp_path / "no-such-program")], env={}, cwd=tmp_path, stdout=lambda _: None, stderr=lambda _: None
         )
+
+
+def test_every_thread_may_spawn(tmp_path):
+    """An embedded daemon has its loop in a thread."""
+    heard = Heard()
+
+    async def main():
+        running = await heard.spawn("echo from a thread", tmp_path)
+        assert await running.wait() == 0
+
+    process.prepare_loop()
+    thread = threading.Thread(target=anyio.run, args=(main,))
+    thread.start()
+    thread.join(20)
+    assert heard.out == b"from a thread\n"
 
 
 async def _until(buffer: bytearray, text: bytes) -> None:
