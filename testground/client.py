@@ -181,7 +181,7 @@ class Client:
 
     def _cut_off(self) -> StreamError:
         return StreamError(
-            f"{self.endpoint} closed the connection before it answered; is it a testground daemon, and does it still run?"
+            f"{self.endpoint} closed the connection before it answered; is a testground daemon running there?"
         )
 
     @contextlib.contextmanager

@@ -58,11 +58,11 @@ def tree(command: Any) -> Node:
 
 def normalize(argv: Sequence[str], root: Node) -> list[str]:
     """Every flag in its long spelling with `=`, global ones first; what is unknown stays for Typer to refuse."""
-    if argv[:1] == ["help"]:
-        argv = [*argv[1:], "--help"]
     moved: list[str] = []
     kept: list[str] = []
     node, rest = root, list(argv)
+    if rest[:1] == ["help"]:
+        rest = [*rest[1:], "--help"]
     while rest:
         token = rest.pop(0)
         if token == "--":

@@ -136,7 +136,7 @@ class Output:
         return self._live
 
     def _heading(self, text: str, color: str) -> None:
-        self._write(_painted(color, f"\n>>> {text}:\n"))
+        self._write("\n" + _painted(color, f">>> {text}:") + "\n")
 
     def _write(self, text: str) -> None:
         if self._live is not None:

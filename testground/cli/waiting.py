@@ -16,7 +16,7 @@ from testground.cli.collecting import collect
 from testground.cli.interrupt import Interrupted
 from testground.cli.request import Job
 from testground.cli.session import Daemon, Session
-from testground.errors import CanceledError, TestgroundError
+from testground.errors import CanceledError, StreamError, TestgroundError
 from testground.plan import composition as compositions
 
 EXIT_FAILED = 1
@@ -47,8 +47,8 @@ def build(session: Session, job: Job, *, wait: bool, write_to: Path | None = Non
             _warn_unwritten(session, write_to)
             return
         task = _follow(session, daemon, task_id, f"build {task_id}")
-        artifacts = _artifacts(task)
-        for group, artifact in zip(job.composition.groups or [], artifacts, strict=False):
+        artifacts = _artifacts(task, len(job.composition.groups or []))
+        for group, artifact in zip(job.composition.groups or [], artifacts, strict=True):
             session.output.log("info", "generated build artifact", group=group.id, artifact=artifact)
         session.output.verdict(f"build of {job.composition.global_.plan}", task)
         if write_to is not None:
@@ -179,10 +179,12 @@ def _cancel(session: Session, daemon: Daemon, task_id: str) -> None:
         session.output.note(f"task {task_id} is {task.state} (outcome {task.outcome})")
 
 
-def _artifacts(task: Task) -> list[str]:
-    if not isinstance(task.result, list) or not all(isinstance(item, str) for item in task.result):
-        raise TestgroundError(f"build {task.id} is complete, but its result names no artifacts: {task.result!r}")
-    return list(task.result)
+def _artifacts(task: Task, count: int) -> list[str]:
+    """One per group, in their order. Raises `StreamError` for any other result: nothing unclear is a success."""
+    found = task.result
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(item, str) for item in found):
+        raise StreamError(f"build {task.id} is complete, but its result is not {count} artifacts: {found!r}")
+    return list(found)
 
 
 def _built(wanted: Composition, prepared: Composition) -> list[str]:
