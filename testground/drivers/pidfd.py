@@ -29,7 +29,7 @@ class PidfdWatcher(asyncio.AbstractChildWatcher):
         return None
 
     def add_child_handler(
-        self, pid: int, callback: Callable[[int, int, Unpack[Ts]], object], *args: Unpack[Ts]
+        self, pid: int, callback: Callable[[int, int, Unpack[Ts]], object], *args: *Ts
     ) -> None:
         loop = asyncio.get_running_loop()
         pidfd = os.pidfd_open(pid)
@@ -45,7 +45,7 @@ class PidfdWatcher(asyncio.AbstractChildWatcher):
         pidfd: int,
         pid: int,
         callback: Callable[[int, int, Unpack[Ts]], object],
-        args: tuple[Unpack[Ts]],
+        args: tuple[*Ts],
     ) -> None:
         loop.remove_reader(pidfd)
         os.close(pidfd)
