@@ -7,10 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
-from urllib3.fields import RequestField
+from typing import Any, BinaryIO
 
 from testground.errors import SourcesError
 from testground.plan import archive, ignore
@@ -24,19 +21,13 @@ _CHUNK = 64 << 10
 class Upload:
     """A request body of known length. Can be iterated once."""
 
-    def __init__(self, encoder: _RelatedEncoder, on_progress: Progress | None) -> None:
-        self.content_type: str = encoder.content_type
-        self.content_length: int = encoder.len
-        self._on_progress = on_progress
-        self._monitor = MultipartEncoderMonitor(encoder, self._advance)
+    def __init__(self, boundary: str, length: int, pieces: Iterator[bytes]) -> None:
+        self.content_type = f"multipart/related; boundary={boundary}"
+        self.content_length = length
+        self._pieces = pieces
 
     def __iter__(self) -> Iterator[bytes]:
-        while data := self._monitor.read(_CHUNK):
-            yield data
-
-    def _advance(self, monitor: MultipartEncoderMonitor) -> None:
-        if self._on_progress:
-            self._on_progress(monitor.bytes_read, self.content_length)
+        return self._pieces
 
 
 @contextlib.contextmanager
@@ -52,10 +43,9 @@ def pack(
     `request` is JSON text. Only the plan is filtered by its `.testgroundignore`. Raises `SourcesError`.
     """
     with _workspace() as directory, contextlib.ExitStack() as stack:
-        parts: list[tuple[str, str, Any]] = [("composition.json", "application/json", request.rstrip(b"\n") + b"\n")]
-        for file in _zips(directory, plan, sdk, extra):
-            parts.append((file.name, "application/zip", stack.enter_context(file.open("rb"))))
-        yield Upload(_RelatedEncoder(parts), on_progress)
+        document = request.rstrip(b"\n") + b"\n"
+        files = [stack.enter_context(file.open("rb")) for file in _zips(directory, plan, sdk, extra)]
+        yield _streamed(document, files, on_progress) if files else _document_alone(document)
 
 
 @contextlib.contextmanager
@@ -80,17 +70,28 @@ def _zips(directory: Path, plan: Path | None, sdk: Path | None, extra: Sequence[
         yield directory / "extra.zip"
 
 
-class _RelatedEncoder(MultipartEncoder):  # type: ignore[misc]
-    """multipart/related with the two headers per part that the Go daemon's clients send, in their order."""
+def _document_alone(document: bytes) -> Upload:
+    """What needs no build needs no sources, and no streaming encoder, which takes long to import."""
+    boundary = _boundary()
+    head = (
+        f"--{boundary}\r\nContent-Disposition: attachment; filename=composition.json\r\n"
+        "Content-Type: application/json\r\n\r\n"
+    )
+    body = head.encode() + document + f"\r\n--{boundary}--\r\n".encode()
+    return Upload(boundary, len(body), iter((body,)))
 
-    def __init__(self, parts: list[tuple[str, str, Any]]) -> None:
-        super().__init__(parts, boundary=secrets.token_hex(30))
 
-    @property
-    def content_type(self) -> str:
-        return f"multipart/related; boundary={self.boundary_value}"
+def _streamed(document: bytes, files: Sequence[BinaryIO], on_progress: Progress | None) -> Upload:
+    from testground.plan.encoder import MultipartEncoderMonitor, RelatedEncoder
 
-    def _iter_fields(self) -> Iterator[RequestField]:
-        for filename, content_type, data in self.fields:
-            headers = {"Content-Disposition": f"attachment; filename={filename}", "Content-Type": content_type}
-            yield RequestField(filename, data, headers=headers)
+    parts: list[tuple[str, str, Any]] = [("composition.json", "application/json", document)]
+    parts += [(Path(file.name).name, "application/zip", file) for file in files]
+    boundary = _boundary()
+    encoder = RelatedEncoder(parts, boundary)
+    report = on_progress or (lambda sent, total: None)
+    monitor = MultipartEncoderMonitor(encoder, lambda monitor: report(monitor.bytes_read, encoder.len))
+    return Upload(boundary, encoder.len, iter(lambda: monitor.read(_CHUNK), b""))
+
+
+def _boundary() -> str:
+    return secrets.token_hex(30)
