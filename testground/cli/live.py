@@ -127,11 +127,11 @@ def _reasons(task: Task) -> Iterator[RenderableType]:
     for position, failure in enumerate(result.failures[:SHOWN_FAILURES]):
         prefix = "then: " if position else "first failure: "
         yield Text.assemble((prefix, "bold"), f"{failure.instance} after {failure.seconds:.1f}s: {failure.reason}")
+    if len(result.failures) > SHOWN_FAILURES:
+        yield Text(f"… and {len(result.failures) - SHOWN_FAILURES} more")
     if result.failures and (lines := result.failures[0].last_lines):
         yield Text(f"the last lines of {result.failures[0].instance}:", style="bold")
         yield Padding(Text.from_ansi("\n".join(lines), style="dim"), (0, 0, 0, 4))
-    if len(result.failures) > SHOWN_FAILURES:
-        yield Text(f"… and {len(result.failures) - SHOWN_FAILURES} more")
 
 
 def _result(task: Task) -> RunResult:
