@@ -5,9 +5,11 @@ Imported for each `--help`: everything heavy is imported by the command that nee
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -92,6 +94,7 @@ def version(ctx: typer.Context) -> None:
 
 def main() -> None:
     """The entry point of the installed command."""
+    _open_streams()
     sys.exit(run_command(sys.argv[1:]))
 
 
@@ -110,9 +113,18 @@ def run_command(argv: Sequence[str]) -> int:
         return _report(error, here)
 
 
+def _open_streams() -> None:
+    """Both exist, whatever the caller closed, and take every character, whatever the locale."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 – for as long as the process lives
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _dispatch(argv: Sequence[str], here: Session) -> int:
-    command = typer.main.get_command(app)
     try:
+        command = typer.main.get_command(app)
         line = grammar.normalize(argv, grammar.tree(command))
         return int(command.main(line, prog_name="testground", standalone_mode=False, obj=here) or 0)
     except interrupt.Interrupted as signal:
@@ -129,11 +141,12 @@ def _dispatch(argv: Sequence[str], here: Session) -> int:
 def _report(error: Exception, here: Session) -> int:
     try:
         here.output.unexpected(error, verbose=here.verbose)
-    except BrokenPipeError:
+    except OSError:
+        here.output.note(f"cannot write to standard output: {error}")
         _abandon_stdout()
     return EXIT_ERROR
 
 
 def _abandon_stdout() -> None:
-    """Whoever read our output is gone; the interpreter must not complain about that when it ends."""
+    """Whoever read our output is gone, or its disk is full; the interpreter must not complain when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -57,7 +57,13 @@ def tree(command: Any) -> Node:
 
 
 def normalize(argv: Sequence[str], root: Node) -> list[str]:
-    """Every flag in its long spelling with `=`, global ones first; what is unknown stays for Typer to refuse."""
+    """Every flag in its long spelling with `=`, global ones first; what is unknown stays for Typer to refuse.
+
+    Raises `UsageError` for what could not be sent to a daemon, and for a boolean flag with another value.
+    """
+    for token in argv:
+        if not _is_text(token):
+            raise UsageError(f"the argument {token!a} is not UTF-8")
     moved: list[str] = []
     kept: list[str] = []
     node, rest = root, list(argv)
@@ -127,6 +133,15 @@ def _complaint(missing: Sequence[str]) -> str:
     if len(missing) == 1:
         return f'Required flag "{missing[0]}" not set'
     return f'Required flags "{", ".join(missing)}" not set'
+
+
+def _is_text(token: str) -> bool:
+    """Python keeps bytes that are not UTF-8 as lone surrogates."""
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _subtrees(command: Any) -> dict[str, Node]:

@@ -34,15 +34,16 @@ def existing(home: Home, name: str) -> Path:
 
 def target(home: Home, source: str, name: str) -> Path:
     """Where an import goes: `name`, or the last part of the source."""
-    return inside(home, name or PurePosixPath(_path(source)).name.removesuffix(".git") or Path(source).resolve().name)
+    _, path = _split(source)
+    return inside(home, name or PurePosixPath(path).name.removesuffix(".git") or Path(path).resolve().name)
 
 
 def link(source: str, target: Path) -> Path:
     """Point `target` at a local directory; returns its absolute path. Raises `PlanError`."""
-    scheme = urlsplit(source).scheme
+    scheme, local = _split(source)
     if scheme not in ("", "file"):
         raise PlanError(f"unknown scheme {scheme} for local files. did you forget to pass --git?")
-    path = Path(_path(source)).expanduser().resolve()
+    path = Path(local).expanduser().resolve()
     if not path.is_dir():
         raise PlanError(f"cannot import {source}: {path} is not a directory")
     try:
@@ -78,9 +79,11 @@ def remove(directory: Path) -> None:
         raise PlanError(f"cannot remove {error.filename or directory}: {error.strerror}") from error
 
 
-def _path(source: str) -> str:
-    """The path of a URL, of `host:path` as git takes it, or of a directory."""
-    parts = urlsplit(source)
-    if parts.scheme == "file":
-        return unquote(parts.path)
-    return (parts.path if parts.scheme else source).rstrip("/")
+def _split(source: str) -> tuple[str, str]:
+    """The scheme and the path of a URL, of `host:path` as git takes it, or of a directory."""
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        raise PlanError(f"cannot import {source}: {error}") from error
+    path = unquote(parts.path) if parts.scheme else source
+    return parts.scheme, path.rstrip("/") or "/"

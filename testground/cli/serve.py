@@ -25,16 +25,17 @@ SYNC = """[bold]Example[/]: a sync service for instances that something else sta
 testground sync-service --listen=0.0.0.0:5050"""
 
 
-def daemon(ctx: typer.Context) -> None:
+def daemon() -> None:
     """Build and run what clients ask for, until interrupted.
 
     Commands that find no daemon start one for their own duration; a daemon that stays keeps its queue and its builds.
     """
     import anyio
 
+    from testground import config
     from testground.daemon.main import serve
 
-    env = session.of(ctx).env
+    env = config.load()
     interrupt.release()
     anyio.run(serve, env)
 

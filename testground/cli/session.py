@@ -151,8 +151,8 @@ def _alive(pid: int) -> bool:
 
 def _answers(endpoint: str) -> bool:
     """Whether something listens there; what it is, the first request shows."""
-    parts = urlsplit(endpoint)
     try:
+        parts = urlsplit(endpoint)
         socket.create_connection((parts.hostname or "", parts.port or 80), PROBE_SECONDS).close()
     except (OSError, ValueError):
         return False

@@ -178,3 +178,24 @@ def test_a_reader_that_goes_away_is_no_news(home: Path, argv: list[str]) -> None
     found = subprocess.run([*TESTGROUND, *argv], stdout=writer, stderr=subprocess.PIPE, env=environment)
     os.close(writer)
     assert (found.returncode, found.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_one_sentence(home: Path) -> None:
+    environment = {**os.environ, "TESTGROUND_HOME": str(home)}
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [*TESTGROUND, "version"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    assert (found.returncode, found.stderr.count("\n")) == (1, 1)
+    assert "No space left on device" in found.stderr
+
+
+def test_a_closed_output_is_no_error(home: Path) -> None:
+    shell = f"{sys.executable} -c 'from testground.cli.app import main; main()' version >&- 2>&-"
+    assert subprocess.run(["sh", "-c", shell]).returncode == 0
+
+
+def test_arguments_are_text(cli: Any) -> None:
+    result = cli("describe", "-p", "\udcff")
+    assert (result.status, result.out) == (1, "the argument '\\udcff' is not UTF-8\n")

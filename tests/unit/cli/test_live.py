@@ -47,7 +47,7 @@ def test_the_board_survives_nonsense() -> None:
 def test_lines_scroll_by_whole_whatever_their_cut() -> None:
     stream = io.StringIO()
     screen = Screen(stream)
-    for piece in ("half ".encode(), "lüne\nnext".encode()[:3], "lüne\nnext".encode()[3:], b"\x1b[31mred\x1b[0m"):
+    for piece in (b"half ", "lüne\nnext".encode()[:3], "lüne\nnext".encode()[3:], b"\x1b[31mred\x1b[0m"):
         screen.chunk(Chunk("p", piece, extra={}))
     assert stream.getvalue() == "half lüne\n"
     screen.verdict("plan:case", task())
