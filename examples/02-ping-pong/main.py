@@ -29,7 +29,7 @@ async def pong(env: RunEnv, init: InitContext) -> None:
         host, port = server.sockets[0].getsockname()
         await init.sync.publish(ADDRESS, (host, port))
         env.record_message(f"listening on {host}:{port}")
-        await init.sync.barrier("done", 1)
+        await init.sync.signal_and_wait("done", env.instance_count)
 
 
 async def ping(env: RunEnv, init: InitContext) -> None:

@@ -35,8 +35,8 @@ async def linearizable(env: RunEnv, init: InitContext) -> None:
 async def replicate(env: RunEnv, init: InitContext) -> None:
     replica = Replica(env.duration_param("max_delay"))
     async with await asyncio.start_server(replica.serve, init.net.get_data_network_ip(), port=0) as server:
-        members = await meet(env, init, Member(env.group, server.sockets[0].getsockname()))
-        await init.sync.barrier("clients-done", count(members, "clients"))
+        await meet(env, init, Member(env.group, server.sockets[0].getsockname()))
+        await init.sync.signal_and_wait("done", env.instance_count)
 
 
 async def use(env: RunEnv, init: InitContext) -> None:
@@ -49,10 +49,10 @@ async def use(env: RunEnv, init: InitContext) -> None:
             key = f"k{workload.randrange(env.int_param('keys'))}"
             value = f"{init.group_seq}-{number}" if workload.random() < 0.5 else None
             history.append(await operate(connected, init.group_seq, key, value))
-    await init.sync.signal_entry("clients-done")
     for operation in history:
         env.R().timer(operation.kind).update((operation.end - operation.start) / 1e9)
         await init.sync.publish(HISTORY, operation)
+    await init.sync.signal_entry("done")
 
 
 async def operate(connected: store.Store, client: int, key: str, value: str | None) -> Operation:
@@ -67,8 +67,9 @@ async def operate(connected: store.Store, client: int, key: str, value: str | No
 
 async def check(env: RunEnv, init: InitContext) -> None:
     members = await meet(env, init, Member(env.group))
-    expected = count(members, "clients") * env.int_param("operations")
-    history = await init.sync.subscribe(HISTORY).take(expected)
+    clients = sum(member.group == "clients" for member in members)
+    history = await init.sync.subscribe(HISTORY).take(clients * env.int_param("operations"))
+    await init.sync.signal_entry("done")
     env.record_message(f"checking a history of {len(history)} operations")
     origin = min(operation.start for operation in history)
     violations = linearizability.violations(history)
@@ -82,10 +83,6 @@ async def meet(env: RunEnv, init: InitContext, member: Member) -> Sequence[Membe
     """Learn who takes part: all instances of the run."""
     await init.sync.publish(MEMBERS, member)
     return await init.sync.subscribe(MEMBERS).take(env.instance_count)
-
-
-def count(members: Sequence[Member], group: str) -> int:
-    return sum(member.group == group for member in members)
 
 
 if __name__ == "__main__":

@@ -53,14 +53,16 @@ class Store:
         await self._ask(self._writers, put=key, tag=tag, value=value)
 
     async def _ask(self, replicas: Sequence[asyncio.StreamWriter], **request: Any) -> list[dict[str, Any]]:
-        """The answers of the first majority of these replicas; later ones are dropped."""
-        number = next(self._numbers)
+        """The answers of the first majority of these replicas; later ones are dropped. Raises `TimeoutError`."""
+        number, enough = next(self._numbers), len(replicas) // 2 + 1
         answers = self._answers[number] = asyncio.Queue()
         for replica in replicas:
             replica.write(json.dumps({"id": number, **request}).encode() + b"\n")
         try:
             async with asyncio.timeout(PATIENCE):
-                return [await answers.get() for _ in range(len(replicas) // 2 + 1)]
+                return [await answers.get() for _ in range(enough)]
+        except TimeoutError:
+            raise TimeoutError(f"fewer than {enough} replicas answered within {PATIENCE:g} s") from None
         finally:
             del self._answers[number]
 

@@ -42,11 +42,13 @@ func ping(env *runtime.RunEnv, init *run.InitContext) error {
 
 // listen sends every line back to where it came from.
 func listen(ctx context.Context, env *runtime.RunEnv, init *run.InitContext) error {
-	listener, err := net.Listen("tcp", net.JoinHostPort(init.NetClient.MustGetDataNetworkIP().String(), "0"))
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: init.NetClient.MustGetDataNetworkIP()})
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
+	deadline, _ := ctx.Deadline()
+	listener.SetDeadline(deadline)
 
 	env.RecordMessage("listening on %s", listener.Addr())
 	if _, err := init.SyncClient.Publish(ctx, addresses, listener.Addr().String()); err != nil {
@@ -79,11 +81,13 @@ func dial(ctx context.Context, env *runtime.RunEnv, init *run.InitContext) error
 	case err := <-subscription.Done():
 		return err
 	}
-	conn, err := net.DialTimeout("tcp", address, 10*time.Second)
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	conn.SetDeadline(deadline)
 
 	rounds := env.IntParam("rounds")
 	var total time.Duration

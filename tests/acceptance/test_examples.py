@@ -50,21 +50,24 @@ def test_ping_pong(cli: CommandLine) -> None:
     assert all(trip > 0 for trip in trips[0] + trips[1])
 
 
-def test_a_partner_that_dies_is_named(cli: CommandLine, tmp_path: Path) -> None:
-    """The change that the README proposes: the listener raises before it publishes its address."""
-    shutil.copytree(EXAMPLES / "02-ping-pong", tmp_path / "02-broken")
-    for file, old, new in (
-        ("manifest.toml", "02-ping-pong", "02-broken"),
-        ("main.py", '"""Send everything back until the other side is done."""', 'raise RuntimeError("no port left")'),
-    ):
-        path = tmp_path / "02-broken" / file
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
-    assert cli("plan", "import", "--from", "02-broken").exit_code == 0
-    run = cli("run", "single", "-p", "02-broken", "-t", "ping-pong", *PYTHON, "-i", "2", "--wait")
+@pytest.mark.parametrize(
+    ("line", "consequence"),
+    [
+        pytest.param('"""Send everything back', 'subscription to "address" cannot be met: single[', id="listener"),
+        pytest.param("[(host, port)] = await", 'barrier "done" cannot be met: it needs 2', id="dialler"),
+    ],
+)
+def test_a_partner_that_dies_does_not_leave_the_other_waiting(cli: CommandLine, line: str, consequence: str) -> None:
+    plan = cli.directory / "02-broken"
+    shutil.copytree(EXAMPLES / "02-ping-pong", plan)
+    replace(plan / "manifest.toml", "02-ping-pong", plan.name)
+    replace(plan / "main.py", line, f'raise RuntimeError("no port left")\n    {line}')
+    cli("plan", "rm", "-p", plan.name, "--yes")
+    assert cli("plan", "import", "--from", plan.name).exit_code == 0
+    run = cli("run", "single", "-p", plan.name, "-t", "ping-pong", *PYTHON, "-i", "2", "--wait")
     first, _, rest = failed(run, "single:0/2").partition("\n")
     assert "crashed: RuntimeError: no port left" in first
-    assert "then single[" in rest and 'subscription to "address" cannot be met: single[' in rest
+    assert "then single[" in rest and consequence in rest
 
 
 def test_gossip(cli: CommandLine) -> None:
@@ -116,6 +119,17 @@ def test_kv_store_with_a_bug_is_caught(cli: CommandLine) -> None:
     assert len(run.log("performing build for groups")) == 1
     assert cli.collected(f"kv-stale-reads-{stale}").run_id == stale
     assert cli.collected(f"kv-correct-{correct}").run_id == correct
+
+
+def test_kv_store_clients_that_die_end_the_run(cli: CommandLine) -> None:
+    shutil.copy(EXAMPLES / "05-kv-store" / "composition.toml", cli.directory)
+    replace(cli.directory / "composition.toml", 'bug = "stale-reads"', 'bug = "steal-reads"')
+    cli("plan", "import", "--from", "examples/05-kv-store")
+    run = cli("run", "composition", "-f", "composition.toml", "--run-ids", "stale-reads", "--wait")
+    verdict = failed(run, "checker:0/1 clients:0/4 replicas:0/3")
+    assert "ValueError: 'steal-reads' is not a valid Bug" in verdict
+    assert 'barrier "done" cannot be met: it needs 8' in verdict
+    assert 'subscription to "history" cannot be met' in verdict
 
 
 @pytest.mark.timeout(300)
@@ -178,6 +192,12 @@ def test_demo_with_a_daemon_of_its_own(tmp_path: Path) -> None:
         assert "this command runs its own at" in done.stdout + done.stderr
         assert len(cli.collected("gossip").named("run.out")) == 24
     assert not (cli.home / "data" / "daemon" / "daemon.lock").read_text()
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def passed(run: Finished, cli: CommandLine, **groups: int) -> Archive:
