@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from testground.cli.interrupt import Interrupted
 from testground.cli.output import Output
-from testground.errors import ConfigError, DaemonError
+from testground.errors import ConfigError, TestgroundError
 
 if TYPE_CHECKING:
     import typer
@@ -124,7 +124,7 @@ class Session:
 
         wanted = rpc.TasksRequest(types=list(TaskType), states=[State.PROCESSING, State.SCHEDULED])
         followed: set[str] = set()
-        with contextlib.suppress(DaemonError):
+        with contextlib.suppress(TestgroundError):
             while waiting := [task for task in client.tasks(wanted) if task.id not in followed]:
                 self.output.note(f"waiting for {len(waiting)} other task(s) of this daemon; Ctrl-C cancels them")
                 for task in waiting:

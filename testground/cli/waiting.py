@@ -91,8 +91,8 @@ class _Sequence:
                 break
             task = _follow(self.session, self.daemon, task_id, f"run {run_id} {task_id}")
             self.session.output.log("info", f"finished run with ID: {task_id}")
-            self._keep_artifacts(task)
             self.finished.append((run_id, task))
+            self._keep_artifacts(task)
             self.session.output.verdict(f"{task.plan}:{task.case} run {run_id}", task)
             if self.choices.collect:
                 self._collect(run_id, task_id)
@@ -104,7 +104,7 @@ class _Sequence:
         for run_id, task in self.finished:
             output.log("info", f"result {run_id}[{task.id}]: {task.outcome}")
         for run_id, task in self.finished:
-            if task.outcome is not Outcome.SUCCESS:
+            if not _passed(task):
                 output.note(f'run "{run_id}" failed')
         if self.choices.result_file:
             self._write_results(Path(self.choices.result_file))
@@ -112,12 +112,10 @@ class _Sequence:
     def status(self) -> int:
         if self.uncollected:
             return EXIT_NOT_COLLECTED
-        passed = all(task.outcome is Outcome.SUCCESS and not task.error for _, task in self.finished)
-        return 0 if passed else EXIT_FAILED
+        return 0 if all(_passed(task) for _, task in self.finished) else EXIT_FAILED
 
     def _submit(self, run_id: str) -> str:
-        first = not self.finished
-        everything = first and self.choices.ignore_artifacts
+        everything = self.choices.ignore_artifacts and not self.finished
         build_groups = list(range(len(self.job.composition.groups or []))) if everything else self.job.unbuilt()
         return request.submit_run(
             self.session, self.daemon.client, self.job, run_id, build_groups=build_groups, priority=int(self.wait)
@@ -125,10 +123,9 @@ class _Sequence:
 
     def _keep_artifacts(self, task: Task) -> None:
         """What the first run built, the next ones use. Only the artifacts: the daemon's composition is prepared."""
-        first = not self.finished
         if task.composition is not None:
             self.job = self.job.with_artifacts(_built(self.job.composition, task.composition))
-        if first and self.choices.write_to is not None:
+        if len(self.finished) == 1 and self.choices.write_to is not None:
             compositions.write_back(self.choices.write_to, self.job.composition)
 
     def _collect(self, run_id: str, task_id: str) -> None:
@@ -155,6 +152,10 @@ class _Sequence:
                 writer.writerows(rows)
         except OSError as error:
             raise TestgroundError(f"cannot write the result file {file}: {error.strerror or error}") from error
+
+
+def _passed(task: Task) -> bool:
+    return task.outcome is Outcome.SUCCESS and not task.error
 
 
 def _follow(session: Session, daemon: Daemon, task_id: str, title: str) -> Task:
