@@ -17,7 +17,6 @@ from testground.cli.interrupt import Interrupted
 from testground.cli.request import Job
 from testground.cli.session import Daemon, Session
 from testground.errors import CanceledError, StreamError, TestgroundError
-from testground.plan import composition as compositions
 
 EXIT_FAILED = 1
 EXIT_NOT_COLLECTED = 3
@@ -52,7 +51,7 @@ def build(session: Session, job: Job, *, wait: bool, write_to: Path | None = Non
             session.output.log("info", "generated build artifact", group=group.id, artifact=artifact)
         session.output.verdict(f"build of {job.composition.global_.plan}", task)
         if write_to is not None:
-            compositions.write_back(write_to, job.with_artifacts(artifacts).composition)
+            _write_back(write_to, job.with_artifacts(artifacts).composition)
 
 
 def run(session: Session, job: Job, choices: Choices) -> int:
@@ -126,7 +125,7 @@ class _Sequence:
         if task.composition is not None:
             self.job = self.job.with_artifacts(_built(self.job.composition, task.composition))
         if len(self.finished) == 1 and self.choices.write_to is not None:
-            compositions.write_back(self.choices.write_to, self.job.composition)
+            _write_back(self.choices.write_to, self.job.composition)
 
     def _collect(self, run_id: str, task_id: str) -> None:
         name = self.choices.collect_file or task_id
@@ -197,3 +196,9 @@ def _built(wanted: Composition, prepared: Composition) -> list[str]:
 def _warn_unwritten(session: Session, write_to: Path | None) -> None:
     if write_to is not None:
         session.output.log("warn", f"artifacts are not written to {write_to}: that needs --wait")
+
+
+def _write_back(file: Path, composition: Composition) -> None:
+    from testground.plan.writeback import write_back  # an editor of TOML that only this needs
+
+    write_back(file, composition)

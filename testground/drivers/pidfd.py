@@ -28,9 +28,7 @@ class PidfdWatcher(asyncio.AbstractChildWatcher):
     def attach_loop(self, loop: asyncio.AbstractEventLoop | None) -> None:
         return None
 
-    def add_child_handler(
-        self, pid: int, callback: Callable[[int, int, Unpack[Ts]], object], *args: *Ts
-    ) -> None:
+    def add_child_handler(self, pid: int, callback: Callable[[int, int, Unpack[Ts]], object], *args: *Ts) -> None:
         loop = asyncio.get_running_loop()
         pidfd = os.pidfd_open(pid)
         loop.add_reader(pidfd, self._ended, loop, pidfd, pid, callback, args)

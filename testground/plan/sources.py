@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from testground.errors import SourcesError
-from testground.plan import archive, ignore
 
 Progress = Callable[[int, int], None]
 """Called with the bytes sent so far and their total."""
@@ -59,6 +58,8 @@ def _workspace() -> Iterator[Path]:
 
 
 def _zips(directory: Path, plan: Path | None, sdk: Path | None, extra: Sequence[Path]) -> Iterator[Path]:
+    from testground.plan import archive, ignore
+
     if plan is not None:
         archive.write_zip(plan, directory / "plan.zip", ignore.load(plan))
         yield directory / "plan.zip"

@@ -8,7 +8,7 @@ import pytest
 
 from testground.api.composition import Composition
 from testground.errors import CompositionError
-from testground.plan import composition
+from testground.plan import composition, writeback
 
 GOOD = """\
 # how it is run
@@ -125,7 +125,7 @@ def with_artifacts(file: Path, **artifacts: str) -> Composition:
 def test_writing_back_changes_nothing_but_artifacts(tmp_path: Path) -> None:
     file = write(tmp_path, GOOD)
     file.chmod(0o640)
-    composition.write_back(file, with_artifacts(file, servers="art-1", clients="art-2"), plan="suite/demo")
+    writeback.write_back(file, with_artifacts(file, servers="art-1", clients="art-2"), plan="suite/demo")
     text = file.read_text()
     assert [line for line in GOOD.splitlines() if line not in text.splitlines()] == []
     assert [line.strip() for line in text.splitlines() if line not in GOOD.splitlines() and line.strip()] == [
@@ -156,7 +156,7 @@ def test_any_layout_can_be_written_back(tmp_path: Path, layout: str) -> None:
     expected: dict[str, Any] = tomllib.loads(text)
     for group in expected["groups"]:
         group.setdefault("run", {})["artifact"] = f"art-{group['id']}"
-    composition.write_back(file, with_artifacts(file, g="art-g", h="art-h"))
+    writeback.write_back(file, with_artifacts(file, g="art-g", h="art-h"))
     assert tomllib.loads(file.read_bytes().decode()) == expected
     for comment in ("# why", "# all", "# c", "# next"):
         assert (comment in text) == (comment in file.read_text())
@@ -165,7 +165,7 @@ def test_any_layout_can_be_written_back(tmp_path: Path, layout: str) -> None:
 
 def test_groups_that_were_not_built_stay_as_they_are(tmp_path: Path) -> None:
     file = write(tmp_path, GOOD)
-    composition.write_back(file, with_artifacts(file))
+    writeback.write_back(file, with_artifacts(file))
     assert file.read_text() == GOOD
 
 
@@ -177,7 +177,7 @@ def test_a_template_is_replaced_by_the_whole_composition(tmp_path: Path, templat
     given = with_artifacts(file, servers="art-1", clients="art-2")
     given = given.model_copy(update={"global_": given.global_.model_copy(update={"disable_metrics": True})})
     file.write_text(template)
-    composition.write_back(file, given, plan="suite/demo")
+    writeback.write_back(file, given, plan="suite/demo")
     kept = given.global_.model_copy(update={"plan": "suite/demo"})
     assert composition.load(file) == given.model_copy(update={"global_": kept})
 
@@ -186,7 +186,7 @@ def test_writing_back_through_a_symlink(tmp_path: Path) -> None:
     file = write(tmp_path, GOOD)
     link = tmp_path / "link.toml"
     link.symlink_to(file)
-    composition.write_back(link, with_artifacts(file, servers="art-1"))
+    writeback.write_back(link, with_artifacts(file, servers="art-1"))
     assert link.is_symlink()
     assert "art-1" in file.read_text()
 
@@ -196,4 +196,4 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     given = with_artifacts(file)
     file.unlink()
     with pytest.raises(CompositionError, match="failed to write composition file"):
-        composition.write_back(file, given)
+        writeback.write_back(file, given)
