@@ -36,7 +36,7 @@ def parse_line(line: bytes) -> Event:
     """An event line is a JSON object whose `event` member is an object; anything else is `OTHER`, verbatim."""
     if line.startswith(b"{"):
         try:
-            document = json.loads(line)
+            document = json.loads(line.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             document = None
         if isinstance(document, dict) and isinstance(document.get("event"), dict):
@@ -46,7 +46,7 @@ def parse_line(line: bytes) -> Event:
 
 def parse_event(event: dict[str, Any], ts: Any = None) -> Event:
     """The event object, from stdout or from the run-events topic."""
-    moment = ts if isinstance(ts, int) and not isinstance(ts, bool) and ts > 0 else None
+    moment = ts if isinstance(ts, int) and not isinstance(ts, bool) and 0 < ts < 2**63 else None
     for member, read in _MEMBERS.items():
         body = event.get(member)
         if body is not None:
@@ -66,7 +66,7 @@ def _start(body: dict[str, Any]) -> Event:
 
 
 def _message(body: dict[str, Any]) -> Event:
-    return Event(Kind.MESSAGE, str(body.get("message", "")))
+    return Event(Kind.MESSAGE, _text(body.get("message", "")))
 
 
 def _success(body: dict[str, Any]) -> Event:
@@ -74,25 +74,25 @@ def _success(body: dict[str, Any]) -> Event:
 
 
 def _failure(body: dict[str, Any]) -> Event:
-    error = str(body.get("error", ""))
+    error = _text(body.get("error", ""))
     return Event(Kind.FAIL, error, error)
 
 
 def _crash(body: dict[str, Any]) -> Event:
-    error, stack = str(body.get("error", "")), str(body.get("stacktrace", ""))
+    error, stack = _text(body.get("error", "")), _text(body.get("stacktrace", ""))
     return Event(Kind.CRASH, f"{error}\n{stack}" if stack else error, error)
 
 
 def _stage(body: dict[str, Any]) -> Event:
-    return Event(Kind.STAGE, str(body.get("name", "")))
+    return Event(Kind.STAGE, _text(body.get("name", "")))
 
 
 def _old_sdk(event: dict[str, Any]) -> Event:
     """sdk-go ≤ 0.2.5: `{"type": "finish", "outcome": "ok"}` (contract §8.2)."""
     if event["type"] != "finish":
-        return Event(Kind.MESSAGE, str(event.get("message", _compact(event))))
-    error = str(event.get("error", event.get("outcome", "")))
-    kind = {"ok": Kind.OK, "failed": Kind.FAIL, "crashed": Kind.CRASH}.get(str(event.get("outcome")), Kind.FAIL)
+        return Event(Kind.MESSAGE, _text(event["message"]) if "message" in event else _compact(event))
+    error = _text(event.get("error", event.get("outcome", "")))
+    kind = {"ok": Kind.OK, "failed": Kind.FAIL, "crashed": Kind.CRASH}.get(_text(event.get("outcome")), Kind.FAIL)
     return Event(kind) if kind is Kind.OK else Event(kind, error, error)
 
 
@@ -111,5 +111,14 @@ def _dated(event: Event, moment: int | None) -> Event:
     return Event(event.kind, event.text, event.error, moment)
 
 
+def _text(value: Any) -> str:
+    """Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark."""
+    return (value if isinstance(value, str) else _compact(value)).encode("utf-8", "replace").decode()
+
+
 def _compact(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    except (RecursionError, ValueError):
+        return "…"
+    return _text(text)

@@ -72,6 +72,27 @@ def test_no_event_object_breaks_the_parser(body):
         events.parse_line(json.dumps({"event": {member: body}, "ts": body}).encode())
 
 
+@pytest.mark.parametrize(
+    ("line", "kind", "text"),
+    [
+        (rb'{"event":{"failure_event":{"error":"half \ud83d"}}}', Kind.FAIL, "half ?"),
+        (rb'{"event":{"crash_event":{"error":"\udfff","stacktrace":"\ud800"}}}', Kind.CRASH, "?\n?"),
+        (rb'{"event":{"start_event":{"runenv":{"\ud800":1}}}}', Kind.START, '{"?":1}'),
+        (b'{"event":{"failure_event":{"error":"\xff"}}}', Kind.FAIL, "\ufffd"),
+        (b'{"event":{"failure_event":{"error":{"code":3}}}}', Kind.FAIL, '{"code":3}'),
+        (b'{"ts":' + b"9" * 400 + b',"event":{"success_event":{}}}', Kind.OK, ""),
+        (b'{"event":{"start_event":{"runenv":' + b"[" * 800 + b"]" * 800 + b"}}}", Kind.START, None),
+    ],
+    ids=["half-pair", "half-pairs", "key", "not-utf-8", "object", "long-ago", "deep"],
+)
+def test_an_event_that_is_hard_to_show_is_an_event_all_the_same(line, kind, text):
+    """Whatever it holds can be shown and stored: an exception here would lose the verdict of the instance."""
+    parsed = events.parse_line(line)
+    assert parsed.kind is kind and text in (None, parsed.text)
+    assert b"<< g[000] >>" in events.display(parsed, "g[000]", (parsed.timestamp_ns or 0) / 1e9)
+    parsed.error.encode()
+
+
 def test_display_form():
     assert events.display(Event(Kind.OK, ""), "single[000]", 1.23456) == b"1.2346s         OK << single[000] >> \n"
     line = events.display(Event(Kind.INCOMPLETE, "exited with code 3"), "a[012]", 0.0)
