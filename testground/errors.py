@@ -44,6 +44,11 @@ class TestgroundError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def headline(self) -> str:
+        """The first line of the message; a tool's output may follow in the others."""
+        return self.message.partition("\n")[0]
+
 
 class ConfigError(TestgroundError):
     code = "config"

@@ -71,7 +71,7 @@ class InstanceFailure(WireModel):
     """Why one instance did not succeed; an extension that other clients ignore."""
 
     instance: str = ""
-    """`group[index]`"""
+    """`group[000]`"""
     reason: str = ""
     seconds: float = 0
     """Since the start of the run."""

@@ -73,7 +73,12 @@ class Session:
         client = self.env.client
         if self.endpoint or "endpoint" in client.model_fields_set:
             return self.endpoint or client.endpoint
-        return self._served() or (client.endpoint if _answers(client.endpoint) else "")
+        if served := self._served():
+            return served
+        if not _answers(client.endpoint):
+            return ""
+        self.output.note(f"using the daemon at {client.endpoint}; it does not serve {self.env.home.root}")
+        return client.endpoint
 
     def _served(self) -> str:
         """The endpoint of the daemon that serves this home."""

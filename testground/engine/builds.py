@@ -81,7 +81,7 @@ async def build_groups(
             async with slots:
                 artifact = await _build(unit, order, source_digest)
         except TestgroundError as error:
-            output.error("build failed", groups=list(unit.groups), error=error.message)
+            output.error("build failed", groups=list(unit.groups), error=error.headline)
             raise
         artifacts.update(dict.fromkeys(unit.groups, artifact))
 

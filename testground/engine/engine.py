@@ -233,7 +233,7 @@ class Engine:
                 await self._work(task, supervision)
         except TestgroundError as error:
             task.error = _canceled_text(task, error.message)
-            output.error(f"{task.type} finished in error", error=error.message)
+            output.error(f"{task.type} finished in error", error=error.headline)
             return State.CANCELED
         except Exception as error:
             task.error = _canceled_text(task, f"internal error: {type(error).__name__}: {error}")

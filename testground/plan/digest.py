@@ -10,14 +10,21 @@ from pathlib import Path
 from testground.errors import SourcesError
 from testground.plan import tree
 
+_CACHES = frozenset(("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", ".DS_Store"))
+"""What comes and goes beside a plan's sources without changing them."""
+
 
 def digest(directory: Path) -> str:
-    """SHA-256, in hex, over paths, modes, link targets and contents; not over times and owners. Constant memory.
+    """SHA-256, in hex, over paths, modes, link targets and contents; not over times, owners and tools' caches.
+
+    Constant memory.
 
     Raises `SourcesError` that names what cannot be read.
     """
     total = hashlib.sha256()
     for entry in tree.walk(directory):
+        if not _CACHES.isdisjoint(entry.path.split("/")):
+            continue
         total.update(f"{entry.mode:o} {len(os.fsencode(entry.path))} ".encode())
         total.update(os.fsencode(entry.path))
         total.update(_content(entry))

@@ -133,5 +133,5 @@ class Spool:
 
 
 def events_line(event: Event) -> str:
-    """A failure or crash as one of the last lines of its instance."""
-    return f"{event.kind}: {event.text[-2000:].strip()}"
+    """A failure or crash as one of the last lines of its instance; a stack trace is in the log and on stderr."""
+    return f"{event.kind}: {event.error[:2000].strip()}"

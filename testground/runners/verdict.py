@@ -126,8 +126,12 @@ def _outcome(failures: Sequence[InstanceFailure], stop: Stop) -> Outcome:
 
 
 def _who_waited(waits: Sequence[Wait]) -> list[str]:
+    """A barrier is where an instance stands; a subscription may be one that it has long stopped to read."""
+    at_barriers = {wait.member for wait in waits if wait.kind == "barrier"}
     places: dict[str, list[str]] = {}
     for wait in waits:
+        if wait.kind != "barrier" and wait.member in at_barriers:
+            continue
         places.setdefault(_wait(wait), []).append(str(wait.member or "an unknown client"))
     return [f"{_names(names)} waited {place}" for place, names in places.items()]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -69,6 +71,7 @@ class Subscription(Generic[Value]):
         self._payloads = payloads
         self._topic = topic
         self._env = env
+        self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> Subscription[Value]:
         return self
@@ -94,6 +97,11 @@ class Subscription(Generic[Value]):
     def cancel(self) -> None:
         """End the iteration; a waiting one ends at once."""
         self._payloads.cancel()
+
+    def __del__(self) -> None:
+        """A subscription that nobody holds any more is cancelled: nobody waits for it."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the connection
+            self._loop.call_soon_threadsafe(self._payloads.cancel)
 
 
 class SyncClient:

@@ -1,9 +1,9 @@
 """Who takes part in a run, and what the living can no longer expect once one of them died.
 
-Each instance is taken to signal a state once. So a barrier is lost when its target is more than the signals that came
-plus the living that have not signalled yet, and a subscription is lost when every living instance has had its say on
-the topic while a dead one never had. Both are decided only after a death, and only while every living instance has a
-door of its own: a connection that belongs to nobody could be anybody's.
+Each instance is taken to signal a state once, and before it waits for it. So a barrier is lost when its target is more
+than the signals that came plus the living that have neither signalled nor wait, and a subscription is lost when every
+living instance has had its say on the topic while a dead one never had. Both are decided only after a death, and only
+while every living instance has a door of its own: a connection that belongs to nobody could be anybody's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Member:
     index: int
 
     def __str__(self) -> str:
-        return f"{self.group}[{self.index}]"
+        return f"{self.group}[{self.index:03}]"
 
 
 class Members:
@@ -66,9 +66,9 @@ class Members:
         """Whether what is lost can be told at all."""
         return bool(self.dead) and not self._doorless
 
-    def most_signals(self, count: int, signallers: Set[Member]) -> int:
-        """How far a state that stands at `count` can still get."""
-        return count + len(self.live - signallers)
+    def most_signals(self, count: int, signallers: Set[Member], waiters: Set[Member]) -> int:
+        """How far a state that stands at `count` can still get; who waits for it (`waiters`) does not signal it."""
+        return count + len(self.live - signallers - waiters)
 
     def silent(self, speakers: Set[Member], touched: Set[Member]) -> bool:
         """Whether all living have had their say on a topic (`touched`), and a dead one never had (`speakers`)."""

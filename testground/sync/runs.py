@@ -115,7 +115,9 @@ class State:
         members = self.run.members
         if not self.waiting or not members.judged:
             return
-        most = members.most_signals(self.count, self.signallers)
+        barriers = (barrier for waiting in self.waiting.values() for barrier in waiting)
+        waiters = {barrier.holder.member for barrier in barriers if barrier.holder.member is not None}
+        most = members.most_signals(self.count, self.signallers, waiters)
         for target in sorted(target for target in self.waiting if target > most):
             error = members.barrier_error(self.name, target, self.count, self.signallers)
             for barrier in list(self.waiting[target]):

@@ -120,7 +120,7 @@ async def test_failing_instances_are_a_complete_task_with_outcome_failure(tmp_pa
     assert task.state is State.COMPLETE and task.outcome is Outcome.FAILURE
     assert task.result["outcomes"] == {"g": {"ok": 0, "total": 1}}
     assert task.result["failures"][0]["reason"] == "exited with code 3 before reporting an outcome"
-    assert "first failure: g[0]" in text
+    assert "first failure: g[000]" in text
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ async def test_anything_unclear_is_a_failure_with_its_reason(bench, script, reas
     result = await bench.shell(script)
     assert result.outcome is Outcome.FAILURE
     assert result.failures[0].reason == reason
-    assert "first failure: g[0] after" in bench.notes.text and reason in bench.notes.text
+    assert "first failure: g[000] after" in bench.notes.text and reason in bench.notes.text
 
 
 async def test_last_words_are_shown(bench):
@@ -288,9 +288,9 @@ async def test_dead_peers_do_not_hang_the_living(bench, work, text):
     result = await bench.run(RunGroupInput("dead", 1, dead), RunGroupInput("living", 2, living))
     assert time.monotonic() - started < 20
     assert str(result) == "outcome = failure (dead:0/1 living:0/2)"
-    assert result.failures[0].instance == "dead[0]"
+    assert result.failures[0].instance == "dead[000]"
     for failure in result.failures[1:]:
-        assert text in failure.reason and "dead[0]" in failure.reason and "cannot be met" in failure.reason
+        assert text in failure.reason and "dead[000]" in failure.reason and "cannot be met" in failure.reason
 
 
 async def test_timeout_says_who_waited_where(bench):

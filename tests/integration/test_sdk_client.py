@@ -66,10 +66,11 @@ async def test_frames_of_an_initialised_case() -> None:
     async with record() as (port, frames), connect(make_env(port)) as init:
         assert (init.global_seq, init.group_seq) == (1, 1)
         await init.sync.publish(peers, {"ID": "<a&b>", "addrs": ["/ip4/1"], "N": 9007199254740993})
-        init.sync.subscribe(peers)
+        held = init.sync.subscribe(peers)
         await init.sync.signal_and_wait("done", 2)
         await init.sync.barrier("done", 0)
         await init.wait_all_instances_initialized()
+    assert held
     stage = '{"name":"network-initialized","group":"single"}'
     assert frames == [
         f'{{"id":"0","is_cancel":false,"publish":{{"topic":"{KEY}run_events",'
@@ -158,6 +159,15 @@ async def test_topics_replay_from_the_first_value() -> None:
             assert item == Item(4)
             subscription.cancel()
         assert await subscription.take(1) == []
+
+
+async def test_a_subscription_that_nobody_holds_is_cancelled() -> None:
+    """`await sync.subscribe(topic).take(n)` must not look like waiting for more, in the verdict of a failed run."""
+    async with open_server(Service(), "127.0.0.1", 0) as server, connect(make_env(server.port)) as init:
+        await init.sync.publish(ITEMS, Item(1))
+        assert await init.sync.subscribe(ITEMS).take(1) == [Item(1)]
+        await init.sync.signal_entry("after")  # answered after the cancellation was heard
+        assert server.service.waiting(RUN) == []
 
 
 async def test_events_of_the_run_can_be_followed() -> None:

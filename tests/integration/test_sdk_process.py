@@ -364,7 +364,7 @@ async def test_a_dead_peer_is_a_failure_that_names_it(run: Run) -> None:
     assert ended.exit_code == 1
     error = ended.verdict["failure_event"]["error"]
     assert 'barrier "never" cannot be met' in error
-    assert "single[1] died (exited with code 3)" in error
+    assert "single[001] died (exited with code 3)" in error
     assert run.published(member)[-1] == "failure_event"
 
 

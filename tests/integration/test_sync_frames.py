@@ -300,7 +300,7 @@ async def test_a_subscriber_that_never_reads_is_dropped_and_stalls_nobody(
                 reply = await publishing.ask("p", publish={**topic, "payload": [number, "x" * 30000]})
                 assert reply["publish"] == {"seq": number}
                 assert json.loads((await reading.reply())["subscribe"])[0] == number
-                dropped = any("dropping single[7]" in message for message in caplog.messages)
+                dropped = any("dropping single[007]" in message for message in caplog.messages)
         assert [wait.member for wait in server.service.waiting("r")] == [None]
 
 

@@ -85,3 +85,17 @@ def test_an_empty_directory_and_a_missing_one(tmp_path: Path) -> None:
     assert len(digest.digest(tmp_path / "empty")) == 64
     with pytest.raises(SourcesError, match="cannot read .*nope: No such file"):
         digest.digest(tmp_path / "nope")
+
+
+def test_caches_of_tools_do_not_count(tmp_path):
+    (tmp_path / "main.py").write_text("pass")
+    before = digest.digest(tmp_path)
+    for name in ("__pycache__", "pkg/__pycache__", ".mypy_cache/3.11"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x").write_text(name)
+    with_directories = digest.digest(tmp_path)
+    (tmp_path / "__pycache__" / "x").write_text("other")
+    assert digest.digest(tmp_path) == with_directories
+    (tmp_path / "pkg" / "x").write_text("counts")
+    assert digest.digest(tmp_path) != with_directories
+    assert before != with_directories, "the directory pkg is new"

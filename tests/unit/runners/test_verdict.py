@@ -62,7 +62,7 @@ def test_result_counts_by_group_and_orders_failures_by_time():
     result = verdict.judge(ledgers, Stop())
     assert result.outcome is Outcome.FAILURE
     assert str(result) == "outcome = failure (g:1/2 h:0/1)"
-    assert [failure.instance for failure in result.failures] == ["h[0]", "g[1]"]
+    assert [failure.instance for failure in result.failures] == ["h[000]", "g[001]"]
     assert verdict.judge([_ledger(OK)], Stop()).outcome is Outcome.SUCCESS
 
 
@@ -82,9 +82,9 @@ def test_the_verdict_in_words():
     ledgers = [_ledger(broken, index=0, after=0.6), dead, _ledger(broken, index=2, after=0.7)]
     waits = [Wait(Member("run", "g", index), "barrier", "ready", 3, 2) for index in (0, 2)]
     assert verdict.explain(verdict.judge(ledgers, Stop()), waits) == [
-        "first failure: g[1] after 0.5s: exited with code 3 before reporting an outcome",
+        "first failure: g[001] after 0.5s: exited with code 3 before reporting an outcome",
         "    about to divide by zero",
-        'g[0], g[2] waited on barrier "ready" (2 of 3)',
-        'then g[0], g[2]: failed: barrier "ready" cannot be met',
+        'g[000], g[002] waited on barrier "ready" (2 of 3)',
+        'then g[000], g[002]: failed: barrier "ready" cannot be met',
     ]
     assert verdict.explain(verdict.judge([_ledger(OK)], Stop()), []) == []

@@ -67,7 +67,7 @@ def test_a_pending_barrier_fails_with_the_death() -> None:
     assert run.errors(0) == []
     run.end(1, "exit code 1")
     assert run.errors(0) == [
-        'barrier "ready" cannot be met: it needs 3, has 2; single[1] died (exit code 1) before signalling it'
+        'barrier "ready" cannot be met: it needs 3, has 2; single[001] died (exit code 1) before signalling it'
     ]
     assert run.waits() == 0
 
@@ -77,21 +77,33 @@ def test_a_later_barrier_fails_at_once() -> None:
     run.end(1, "killed by signal 9")
     run.barrier(0, "ready", 3)
     assert run.errors(0) == [
-        'barrier "ready" cannot be met: it needs 3, has 0; single[1] died (killed by signal 9) before signalling it'
+        'barrier "ready" cannot be met: it needs 3, has 0; single[001] died (killed by signal 9) before signalling it'
     ]
 
 
 def test_a_barrier_that_the_living_can_meet_stays() -> None:
     run = Run(3)
-    run.signal("ready", 1)
+    run.signal("ready", 0, 1)
+    run.signal("other", 0)
     run.barrier(0, "ready", 3)
     run.barrier(0, "other", 2)
     run.end(1, "exit code 1")
     assert run.errors(0) == []
-    run.signal("ready", 0, 2)
-    run.signal("other", 0, 2)
+    run.signal("ready", 2)
+    run.signal("other", 2)
     assert run.waits() == 0
     assert run.errors(0) == []
+
+
+def test_who_only_waits_does_not_signal() -> None:
+    """A barrier on what another one was to say: the waiter itself is not the one that can still say it."""
+    run = Run(2)
+    run.barrier(0, "leader-is-up", 1)
+    run.end(1, "exit code 1")
+    assert run.errors(0) == [
+        'barrier "leader-is-up" cannot be met: it needs 1, has 0; single[001] died (exit code 1) before signalling it'
+    ]
+    assert run.waits() == 0
 
 
 def test_a_barrier_fails_when_the_last_that_could_signal_leaves_well() -> None:
@@ -102,8 +114,8 @@ def test_a_barrier_fails_when_the_last_that_could_signal_leaves_well() -> None:
     assert run.errors(0) == []
     run.end(2)
     assert run.errors(0) == [
-        'barrier "ready" cannot be met: it needs 2, has 1; single[1] died (exit code 1) before signalling it, '
-        "single[2] ended without signalling it"
+        'barrier "ready" cannot be met: it needs 2, has 1; single[001] died (exit code 1) before signalling it, '
+        "single[002] ended without signalling it"
     ]
 
 
@@ -122,7 +134,7 @@ def test_a_target_beyond_the_run_names_who_died() -> None:
     run.signal("ready", 0, 1)
     run.end(1, "exit code 3")
     run.barrier(0, "ready", 5)
-    assert run.errors(0) == ['barrier "ready" cannot be met: it needs 5, has 2; single[1] died (exit code 3)']
+    assert run.errors(0) == ['barrier "ready" cannot be met: it needs 5, has 2; single[001] died (exit code 3)']
 
 
 def test_many_dead_are_counted() -> None:
@@ -132,7 +144,7 @@ def test_many_dead_are_counted() -> None:
         run.end(index, "exit code 1")
     run.barrier(6, "ready", 7)
     (error,) = run.errors(6)
-    assert error.endswith("single[3] died (exit code 1) before signalling it and 2 more")
+    assert error.endswith("single[003] died (exit code 1) before signalling it and 2 more")
 
 
 def test_long_names_are_cut() -> None:
@@ -194,7 +206,7 @@ def test_a_subscription_fails_once_all_living_have_had_their_say() -> None:
     run.publish("peers", 2)
     assert [json.loads(reply)["subscribe"] for reply in run.replies[0]][-2:] == ["2", ""]
     assert run.errors(0) == [
-        'subscription to "peers" cannot be met: single[1] died (exit code 1) before publishing to it; '
+        'subscription to "peers" cannot be met: single[001] died (exit code 1) before publishing to it; '
         "nobody else is left to publish"
     ]
     assert run.waits() == 0

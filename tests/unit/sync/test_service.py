@@ -255,7 +255,7 @@ def test_waiting_says_who_waits_where() -> None:
         Wait(None, "subscription", "peers", 0, 1),
     ]
     assert service.waiting("unknown") == []
-    assert str(member) == "clients[2]"
+    assert str(member) == "clients[002]"
 
 
 def test_the_end_of_a_run_forgets_its_keys_and_nothing_else() -> None:
