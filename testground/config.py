@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from testground.errors import ConfigError, did_you_mean
+from testground.errors import ConfigError, did_you_mean, in_words
 
 DEFAULT_LISTEN = "localhost:8042"
 DEFAULT_ENDPOINT = "http://localhost:8042"
@@ -130,7 +130,7 @@ def load(home: Home | None = None) -> EnvConfig:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{home.env_file}: {key}: {first['msg']}") from error
+        raise ConfigError(f"{home.env_file}: {key}: {in_words(first)}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -25,8 +25,9 @@ The message is the user's; it names the file, the key or the line. Standard libr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 
 class TestgroundError(Exception):
@@ -150,6 +151,29 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if 0 < len(names) <= 12:
         return f"; there is: {', '.join(names)}"
     return ""
+
+
+_NEEDED = {
+    "string": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a table",
+    "model": "a table",
+}
+_BOUNDS = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
+
+
+def in_words(problem: Mapping[str, Any]) -> str:
+    """What a value must be, from one of pydantic's findings, which speak of dictionaries and instances."""
+    for bound, words in _BOUNDS.items():
+        if bound in problem.get("ctx", {}):
+            return f"{words.format(problem['ctx'][bound])} is needed"
+    needed = _NEEDED.get(str(problem["type"]).partition("_")[0])
+    return f"{needed} is needed" if needed else str(problem["msg"]).removeprefix("Value error, ")
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

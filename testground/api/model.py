@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from testground.errors import in_words
+
 
 class WireModel(BaseModel):
     """Reads keys in any letter case, ignores unknown ones, treats `null` as the zero value (client-daemon §1.1)."""
@@ -38,13 +40,12 @@ class WireModel(BaseModel):
 
 
 def explain(error: ValidationError) -> str:
-    """One line for the first problem: `groups[0].instances.count: Input should be …`."""
+    """One line for the first problem: `groups[0].instances.count: a whole number is needed`."""
     first = error.errors()[0]
     path = ""
     for part in first["loc"]:
         path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else str(part))
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
+    return f"{path}: {in_words(first)}" if path else in_words(first)
 
 
 def _integral(value: Any) -> Any:

@@ -16,6 +16,7 @@ from anyio import to_thread
 
 from testground.config import EnvConfig
 from testground.drivers import tools
+from testground.drivers.trees import remove as remove
 from testground.errors import BuildError
 from testground.plugins import BuildInput, Output
 
@@ -98,19 +99,6 @@ def move(source: Path, destination: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         shutil.copytree(source, destination, symlinks=True)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a tree, directories without write permission included; nothing there is fine."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    try:
-        shutil.rmtree(path)
-    except PermissionError:
-        for directory, _, _ in os.walk(path):
-            Path(directory).chmod(0o700)
-        shutil.rmtree(path)
 
 
 async def purge(builder: str, plan: str, env: EnvConfig, output: Output) -> None:

@@ -1,4 +1,4 @@
-"""Processes that outlive their run: found by what a runner put into their environment, and ended.
+"""Processes that outlive their task: found by what a runner or a builder put into their environment, and ended.
 
 Children inherit the environment, so this also finds what left its process group. Standard library only: the reaper
 process runs this file without the rest of the package.
@@ -15,18 +15,21 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+MARKS = ("TEST_RUN", "TESTGROUND_TASK")
+"""Variables that hold the id of the task: of an instance (contract §1.1), and of a build tool."""
+
 _PROC = Path("/proc")
 
 
-def kill(run_ids: Sequence[str], *, deadline: float = 5.0) -> list[int]:
-    """SIGKILL every process of these runs, again until none is left or `deadline` seconds have passed.
+def kill(task_ids: Sequence[str], *, deadline: float = 5.0) -> list[int]:
+    """SIGKILL every process of these tasks, again until none is left or `deadline` seconds have passed.
 
     Returns the ids of the processes it ended. Blocks: call it in a thread. A process that replaced its environment is
     not found.
     """
     ended: list[int] = []
     end = time.monotonic() + deadline
-    while found := [pid for pid in _of_runs(run_ids) if pid != os.getpid()]:
+    while found := [pid for pid in _of_tasks(task_ids) if pid != os.getpid()]:
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -36,13 +39,15 @@ def kill(run_ids: Sequence[str], *, deadline: float = 5.0) -> list[int]:
     return ended
 
 
-def _of_runs(run_ids: Sequence[str]) -> Iterator[int]:
-    if not run_ids:
+def _of_tasks(task_ids: Sequence[str]) -> Iterator[int]:
+    if not task_ids:
         return
-    ids = b"|".join(re.escape(run_id.encode()) for run_id in run_ids)
-    marker = re.compile(rb"(?:^|[\0 ])TEST_RUN=(?:" + ids + rb")(?:[\0 ]|$)")
-    for pid, environment in _from_proc() if _PROC.joinpath("self/environ").exists() else _from_ps():
-        if marker.search(environment):
+    from_proc = _PROC.joinpath("self/environ").exists()
+    end = rb"\0" if from_proc else rb"[\0 ]"  # ps puts a space between variables
+    names, ids = (b"|".join(re.escape(text.encode()) for text in texts) for texts in (MARKS, task_ids))
+    mark = re.compile(rb"(?:^|%b)(?:%b)=(?:%b)(?:%b|$)" % (end, names, ids, end))
+    for pid, environment in _from_proc() if from_proc else _from_ps():
+        if mark.search(environment):
             yield pid
 
 

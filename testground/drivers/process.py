@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,14 @@ import anyio
 
 Sink = Callable[[bytes], None]
 
+SKIMMED_LINES = 16
+"""How many of the last lines that came at once are delivered in any case."""
+
 DRAIN_SECONDS = 2.0
 """How long output may still come after the main process has exited and its group was killed."""
+
+KILL_SECONDS = 10.0
+"""How long a killed process may take to go: one that waits in the kernel, as for a lost network disk, may never."""
 
 
 class Process:
@@ -41,13 +48,17 @@ class Process:
         assert code is not None
         return code
 
-    async def stop(self, grace: float) -> None:
-        """SIGTERM to the group, SIGKILL after `grace` seconds. Returns when the main process is gone."""
+    async def stop(self, grace: float) -> bool:
+        """SIGTERM to the group, SIGKILL after `grace` seconds. Whether the main process is gone then."""
         self.signal(signal.SIGTERM)
         with anyio.move_on_after(grace):
             await self._protocol.exited.wait()
         self.signal(signal.SIGKILL)
-        await self._protocol.exited.wait()
+        with anyio.move_on_after(KILL_SECONDS):
+            await self._protocol.exited.wait()
+            return True
+        self._transport.close()
+        return False
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the whole group; a group that is gone is fine."""
@@ -87,10 +98,13 @@ def prepare_loop() -> None:
 class LineSplitter:
     """Cuts a byte stream into lines of any length up to `limit`; longer ones come in pieces of `limit`.
 
-    A callback gets each line without its end. `close` delivers a last line that has none.
+    A callback gets each line without its end. `close` delivers a last line that has none. With `skim` set, of the lines
+    that come at once only those that match and the last few are delivered: a flood costs next to nothing then.
     """
 
     def __init__(self, line: Sink, limit: int = 32 << 20) -> None:
+        self.skim: re.Pattern[bytes] | None = None
+        """Matches whole lines, in multi-line mode."""
         self._line = line
         self._limit = limit
         self._parts: list[bytes] = []
@@ -103,10 +117,10 @@ class LineSplitter:
             return
         self._hold(first)
         self._release()
-        lines = rest.split(b"\n")
-        for line in lines[:-1]:
+        *lines, last = rest.split(b"\n") if self.skim is None else _skimmed(rest, self.skim)
+        for line in lines:
             self._line(line)
-        self._hold(lines[-1])
+        self._hold(last)
 
     def close(self) -> None:
         if self._held:
@@ -127,6 +141,12 @@ class LineSplitter:
         self._parts.clear()
         self._held = 0
         self._line(line)
+
+
+def _skimmed(text: bytes, wanted: re.Pattern[bytes]) -> list[bytes]:
+    """The last item is what follows the last line end, as of `split`."""
+    rest, *last = text.rsplit(b"\n", SKIMMED_LINES)
+    return [*(wanted.findall(rest) if len(last) == SKIMMED_LINES else [rest]), *last]
 
 
 class _Protocol(asyncio.SubprocessProtocol):

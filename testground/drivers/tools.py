@@ -8,12 +8,18 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
+from testground.drivers import reaper
+
 Sink = Callable[[bytes], None]
+
+task: ContextVar[str] = ContextVar("task", default="")
+"""The id of the task that tools run for. They get it as `TESTGROUND_TASK`: so `leftovers` finds what outlives it."""
 
 GRACE_SECONDS = 5.0
 """From SIGTERM to SIGKILL when a tool is cancelled."""
@@ -59,7 +65,7 @@ async def run_tool(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env=None if env is None else dict(env),
+            env=_marked(os.environ if env is None else env),
             start_new_session=True,
         )
     try:
@@ -72,6 +78,14 @@ async def run_tool(
     code = transport.get_returncode()
     assert code is not None
     return ToolResult(code, bytes(heard.kept[-KEPT_BYTES:]))
+
+
+def _marked(env: Mapping[str, str]) -> dict[str, str]:
+    task_id = task.get()
+    if not task_id:
+        return dict(env)
+    reaper.shared.watch(task_id)
+    return {**env, "TESTGROUND_TASK": task_id}
 
 
 async def _finish(transport: asyncio.SubprocessTransport, protocol: _Protocol, grace: float) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from testground.api.composition import Build, Composition, Dependency, Global, GlobalRun, Group, Instances
-from testground.errors import CompositionError
+from testground.errors import CompositionError, in_words
 from testground.plan import document, prepare
 
 
@@ -26,6 +26,7 @@ def read(file: Path) -> dict[str, Any]:
         raise _failure(file)(error.strerror or str(error)) from error
     except ValueError as error:
         raise _failure(file)(str(error)) from error
+    _refuse_templates(text, file)
     return document.parse(text, _failure(file))
 
 
@@ -53,11 +54,14 @@ def single(
     artifact: str = "",
     disable_metrics: bool = False,
 ) -> Composition:
-    """What `build single` and `run single` send: one group `single` and the run `default` (§6.2, §8.4, §8.5)."""
+    """What `build single` and `run single` send: one group `single` and the run `default` (§6.2, §8.4, §8.5).
+
+    Raises `CompositionError` for a number of instances that does not fit.
+    """
     group = Group(
         id="single",
         build=Build(dependencies=list(dependencies)),
-        instances=Instances(count=instances),
+        instances=_count(instances),
         run=GlobalRun(artifact=artifact, test_params=dict(test_params or {})),
     )
     settings = Global(
@@ -71,6 +75,22 @@ def single(
         disable_metrics=disable_metrics,
     )
     return prepare.generate_default_run(Composition(global_=settings, groups=[group]))
+
+
+def _refuse_templates(text: str, file: Path) -> None:
+    """Some of them are TOML strings by chance, and must not reach a plan as they are (client-daemon §3.9)."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if "{{" in line and not line.lstrip().startswith("#"):
+            raise _failure(file)(
+                f"templates ({{{{ … }}}}) are not supported; write the value itself (at line {number})"
+            )
+
+
+def _count(instances: int) -> Instances:
+    try:
+        return Instances(count=instances)
+    except ValidationError as error:
+        raise CompositionError(f"instances: {in_words(error.errors()[0])}") from error
 
 
 def _failure(file: Path) -> document.Failure:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from testground.api.model import WireModel
-from testground.errors import TestgroundError, did_you_mean
+from testground.errors import TestgroundError, did_you_mean, in_words
 
 MAX_BYTES = 16 << 20
 
@@ -56,8 +56,7 @@ def decode(model: type[Model], document: dict[str, Any], failure: Failure) -> Mo
     except ValidationError as error:
         first = error.errors()[0]
         path = _as_spelled(document, first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise failure(f"{path}: {message}" if path else message) from error
+        raise failure(f"{path}: {in_words(first)}" if path else in_words(first)) from error
 
 
 def unknown_keys(model: type[BaseModel], document: dict[str, Any], names: Names, path: str = "") -> list[str]:

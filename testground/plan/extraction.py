@@ -185,6 +185,11 @@ def _make_links(target: Path, links: Mapping[Parts, str], known: set[Parts]) -> 
             target.joinpath(*parts).symlink_to(text)
         except FileExistsError as error:
             raise SourcesError(f"entry '{'/'.join(parts)}' is both a symlink and something else") from error
+    for parts, text in links.items():
+        try:
+            target.joinpath(*parts).resolve(strict=True)
+        except (OSError, RuntimeError) as error:  # by way of something that is not there, such as `missing/..`
+            raise SourcesError(f"symlink '{'/'.join(parts)}' leads nowhere: it points to {text!r}") from error
 
 
 # -- writing ----------------------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ def _layers(composition: Composition) -> Iterator[Layer]:
 
 
 def _check_entry(place: str, kind: str, name: str, value: str) -> None:
+    if not name:
+        raise CompositionError(f"{place} has a {kind} without a name")
     for char in ("|", "=", "\x00"):
         shown = "a NUL character" if char == "\x00" else f"'{char}'"
         if char in name:

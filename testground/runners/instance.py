@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 import time
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from testground.drivers.process import LineSplitter
 from testground.plugins import Output
@@ -14,10 +14,17 @@ from testground.runners.events import Event, Kind
 from testground.runners.verdict import Ledger
 
 SHOWN_LINES = 10_000
-"""Lines without an event that one instance may put into the task's log; beyond, only its events are shown."""
+"""Lines that one instance may put into the task's log; beyond, only what decides over its outcome is shown."""
 SHOWN_BYTES = 8 << 20
 SPOOLED_BYTES = 256 << 20
 LONGEST_SHOWN = 8192
+LONGEST_TRACE = 1 << 18
+"""Of a failure or crash, with its stack trace."""
+LONGEST_LAST = 1000
+"""Of one of the last lines, which are part of the result."""
+
+_DECISIVE = frozenset((Kind.OK, Kind.FAIL, Kind.CRASH))
+_EVENT_LINES = re.compile(rb"^\{.*$", re.MULTILINE)
 
 
 class Listener:
@@ -27,12 +34,16 @@ class Listener:
         self._ledger, self._tag, self._output, self._spool = ledger, tag, output, spool
         self._started, self._started_ns = started, time.time_ns() - int((time.monotonic() - started) * 1e9)
         self._lines = self._bytes = 0
+        self._silenced = False
         self._stdout = LineSplitter(self._stdout_line)
         self._stderr = LineSplitter(self._stderr_line)
 
     def stdout(self, data: bytes) -> None:
         self._spool.stdout(data)
-        self._stdout.feed(data)
+        try:
+            self._stdout.feed(data)
+        except Exception as error:  # asyncio would log it and go on
+            self._ledger.unheard(f"what it printed could not be read: {type(error).__name__}: {error}")
 
     def stderr(self, data: bytes) -> None:
         self._spool.stderr(data)
@@ -41,48 +52,51 @@ class Listener:
     def close(self) -> None:
         self._stdout.close()
         self._stderr.close()
+        self._spool.close()
+        if self._spool.lost:
+            self._output.warn(f"{self._tag}: its output is not all in its outputs: {self._spool.lost}")
 
     def show(self, event: Event) -> None:
         """Put a line into the task's log."""
         text = event.text
-        if len(text) > LONGEST_SHOWN and event.kind is Kind.OTHER:
-            text = f"{text[:LONGEST_SHOWN]}… ({len(text)} characters)"
+        longest = LONGEST_TRACE if event.kind in _DECISIVE else LONGEST_SHOWN
+        if len(text) > longest:
+            text = f"{text[:longest]}… ({len(text)} characters)"
         shown = Event(event.kind, text)
         self._output.write(events.display(shown, self._tag, self._elapsed(event.timestamp_ns)))
 
     def _stdout_line(self, line: bytes) -> None:
         if self._silenced and not line.startswith(b"{"):
+            self._remember(line[:LONGEST_LAST].decode("utf-8", "replace"))
             return
         event = events.parse_line(line)
-        if event.kind is Kind.OTHER:
+        if event.kind in _DECISIVE and self._ledger.note(event):
+            if event.error:
+                self._remember(events_line(event))
+            self.show(event)
+        elif event.kind is not Kind.STAGE:
             self._plain(event)
-            return
-        if event.kind is Kind.STAGE:
-            return
-        if event.error:
-            self._ledger.last_lines.append(events_line(event))
-        elif event.kind is Kind.MESSAGE:
-            self._ledger.last_lines.append(event.text)
-        self.show(event)
-        self._ledger.note(event)
 
     def _stderr_line(self, line: bytes) -> None:
-        if not self._silenced:
-            self._plain(Event(Kind.ERROR, line.decode("utf-8", "replace").rstrip("\r")))
+        self._plain(Event(Kind.ERROR, line.decode("utf-8", "replace").rstrip("\r")))
 
     def _plain(self, event: Event) -> None:
-        if event.text:
-            self._ledger.last_lines.append(event.text[:LONGEST_SHOWN])
-        self._lines += 1
-        self._bytes += len(event.text)
-        self.show(event)
+        if event.kind is not Kind.START:
+            self._remember(events_line(event) if event.error else event.text)
         if self._silenced:
-            notice = f"this instance has printed {self._lines} lines; from here on only its events are shown"
+            return
+        self._lines += 1
+        self._bytes += min(len(event.text), LONGEST_SHOWN)
+        self.show(event)
+        self._silenced = self._lines >= SHOWN_LINES or self._bytes >= SHOWN_BYTES
+        if self._silenced:
+            self._stdout.skim = self._stderr.skim = _EVENT_LINES
+            notice = f"this instance has printed {self._lines} lines; from here on only its outcome is shown"
             self.show(Event(Kind.OTHER, notice))
 
-    @property
-    def _silenced(self) -> bool:
-        return self._lines >= SHOWN_LINES or self._bytes >= SHOWN_BYTES
+    def _remember(self, text: str) -> None:
+        if text:
+            self._ledger.last_lines.append(text[:LONGEST_LAST])
 
     def _elapsed(self, timestamp_ns: int | None) -> float:
         if timestamp_ns is None:
@@ -93,43 +107,71 @@ class Listener:
 class Spool:
     """Keeps an instance's output for `run.out` and `run.err`, in case it does not write these files itself.
 
-    SDKs do (contract §2.6); a program without one does not, and its output would be missing from the archive.
+    SDKs do (contract §2.6); a program without one does not, and its output would be missing from the archive. It lies
+    in the outputs from the start, so that it is there even if the daemon is killed.
     """
 
-    def __init__(self, directory: Path, outputs: Path) -> None:
-        self._outputs = outputs
-        self._paths = {name: directory / name for name in ("run.out", "run.err")}
-        self._files: dict[str, BinaryIO] = {}
-        self._written = dict.fromkeys(self._paths, 0)
-
-    def stdout(self, data: bytes) -> None:
-        self._write("run.out", data)
-
-    def stderr(self, data: bytes) -> None:
-        self._write("run.err", data)
+    def __init__(self, outputs: Path) -> None:
+        self._out, self._err = _Copy(outputs / "run.out"), _Copy(outputs / "run.err")
+        self.stdout, self.stderr = self._out.write, self._err.write
 
     def close(self) -> None:
-        """Move what the instance did not write itself into its outputs."""
-        for file in self._files.values():
-            file.close()
-        for name, path in self._paths.items():
-            target = self._outputs / name
-            with contextlib.suppress(OSError):
-                if not target.exists():
-                    path.touch()
-                    path.replace(target)
+        """Name what the instance did not write itself as it should be."""
+        self._out.close()
+        self._err.close()
 
-    def _write(self, name: str, data: bytes) -> None:
-        written = self._written[name]
-        if written >= SPOOLED_BYTES:
+    @property
+    def lost(self) -> str:
+        """Why output is missing, such as a full disk; empty when nothing is. Never an exception: a verdict hangs on
+        the same bytes."""
+        return self._out.lost or self._err.lost
+
+
+class _Copy:
+    """One stream, on its way to `target`."""
+
+    def __init__(self, target: Path) -> None:
+        self.lost = ""
+        self._target, self._partial = target, target.with_name(f"{target.name}.partial")
+        self._file: FileIO | None = None
+        self._room = SPOOLED_BYTES
+
+    def write(self, data: bytes) -> None:
+        if not self._room:
             return
-        if name not in self._files:
-            if (self._outputs / name).exists():
-                self._written[name] = SPOOLED_BYTES  # the SDK keeps it; nothing to spool
+        try:
+            self._keep(data)
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        try:
+            if self._file is not None:
+                self._file.close()
+            if not self._target.exists():
+                self._partial.touch()
+                self._partial.replace(self._target)
+            elif self._file is not None:
+                self._partial.unlink(missing_ok=True)
+        except OSError as error:
+            self._give_up(error)
+
+    def _keep(self, data: bytes) -> None:
+        if self._file is None:
+            if self._target.exists():
+                self._room = 0  # the SDK keeps it; nothing to spool
                 return
-            self._files[name] = self._paths[name].open("wb")
-        self._written[name] = written + len(data)
-        self._files[name].write(data[: SPOOLED_BYTES - written])
+            self._file = FileIO(self._partial, "w")
+        view = memoryview(data)[: self._room]
+        self._room -= len(view)
+        while view:
+            view = view[self._file.write(view) :]
+        if not self._room:
+            self.lost = f"{self._target.name} ends after {SPOOLED_BYTES >> 20} MiB"
+
+    def _give_up(self, error: OSError) -> None:
+        self._room = 0
+        self.lost = self.lost or f"{self._target.name}: {error.strerror}"
 
 
 def events_line(event: Event) -> str:

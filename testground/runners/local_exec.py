@@ -6,11 +6,12 @@ who waits and who is missing when one dies, with any SDK.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +22,7 @@ from anyio import to_thread
 
 from testground.api.task import RunResult
 from testground.config import EnvConfig
-from testground.drivers import leftovers, process
-from testground.drivers.reaper import Reaper
+from testground.drivers import leftovers, process, reaper, trees
 from testground.errors import RunError, unwrapped
 from testground.health import Check
 from testground.plugins import ComponentConfig, Output, RunGroupInput, RunInput, Stop
@@ -36,6 +36,15 @@ SUBNET = "127.1.0.0/16"
 STARTS_AT_ONCE = 16
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
+
+TERMINATE_SECONDS = 30.0
+"""How long `terminate` waits for the runs that it has asked to end."""
+
+MOST_INSTANCES = 20_000
+"""Each takes a port for its door; a machine gives out less than thirty thousand."""
+
+WAITING = "waiting"
+STATES = ("running", "ok", "failed")
 
 
 class LocalExecConfig(ComponentConfig):
@@ -53,22 +62,22 @@ class LocalExec:
     config_model = LocalExecConfig
 
     def __init__(self) -> None:
-        self._stops: set[Stop] = set()
-        self._reaper = Reaper()
+        self._running: dict[Stop, anyio.Event] = {}
+        """Each run's event is set once nothing of it is left."""
 
     async def run(self, run: RunInput) -> RunResult:
         _check(run)
-        self._stops.add(run.stop)
-        work = _work_directory(run.run_id)
-        work.mkdir(mode=0o700)
-        self._reaper.watch(run.run_id, work)
+        work = _make_work_directory(run.run_id)
+        reaper.shared.watch(run.run_id, work)
+        ended = self._running[run.stop] = anyio.Event()
         try:
             return await _Run(run, work).carry_out()
         finally:
-            self._stops.discard(run.stop)
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(_clean, run.run_id, work)
-            self._reaper.forget(run.run_id)
+            reaper.shared.forget(run.run_id)
+            del self._running[run.stop]
+            ended.set()
 
     def checks(self, env: EnvConfig) -> Sequence[Check]:
         directory = env.home.outputs / "local_exec"
@@ -84,9 +93,15 @@ class LocalExec:
         return [Check("local-outputs-dir", probe, fix)]
 
     async def terminate(self, env: EnvConfig, output: Output) -> None:
-        output.info(f"terminating all jobs on component: {self.id}", runs=len(self._stops))
-        for stop in list(self._stops):
+        running = dict(self._running)
+        output.info(f"terminating all jobs on component: {self.id}", runs=len(running))
+        for stop in running:
             stop.request("terminated by request")
+        with anyio.move_on_after(TERMINATE_SECONDS) as scope:
+            for ended in running.values():
+                await ended.wait()
+        if scope.cancelled_caught:
+            raise RunError(f"the runs on {self.id} have not ended within {TERMINATE_SECONDS:g} seconds")
         output.info(f"all jobs terminated on component: {self.id}")
 
     def collect(self, run_id: str, env: EnvConfig) -> AsyncIterator[bytes]:
@@ -95,11 +110,11 @@ class LocalExec:
     async def reap(self, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
         ended = await to_thread.run_sync(leftovers.kill, list(run_ids))
         for run_id in run_ids:
-            await to_thread.run_sync(shutil.rmtree, _work_directory(run_id), True)
+            await to_thread.run_sync(_remove, _work_directory(run_id))
         return [f"ended {len(ended)} leftover processes of interrupted runs"] if ended else []
 
     async def close(self) -> None:
-        await to_thread.run_sync(self._reaper.close)
+        await to_thread.run_sync(reaper.shared.close)
 
 
 class _Run:
@@ -112,6 +127,7 @@ class _Run:
         self._outputs = outputs.directory(run.env.home, LocalExec.id, run.plan, run.run_id)
         self._instances = [_Instance(self, group, index) for group in run.groups for index in range(group.instances)]
         self._by_member = {instance.member: instance for instance in self._instances}
+        self._states = {group.id: Counter({WAITING: group.instances}) for group in run.groups}
         self._first_waits: list[Wait] | None = None
 
     async def carry_out(self) -> RunResult:
@@ -134,11 +150,14 @@ class _Run:
             for instance in self._instances:
                 tasks.start_soon(instance.live, starts)
 
-    def report(self, group: RunGroupInput) -> None:
-        """Tell clients how many instances of the group are in which state."""
-        states = [instance.state for instance in self._instances if instance.group is group]
-        counts = {state: states.count(state) for state in ("running", "ok", "failed")}
-        self._run.output.states(group.id, {"total": group.instances, **counts})
+    def enter(self, instance: _Instance, state: str) -> None:
+        """Note an instance's new state, and tell clients how many of its group are in which."""
+        group = instance.group
+        states = self._states[group.id]
+        states[instance.state] -= 1
+        states[state] += 1
+        instance.state = state
+        self._run.output.states(group.id, {"total": group.instances, **{name: states[name] for name in STATES}})
 
     def died(self, instance: _Instance, reason: str) -> None:
         """Remember where the others stood when the first one died, then let the living know."""
@@ -166,7 +185,8 @@ class _Run:
             if instance.ledger.ended_after is None:
                 place = verdict.waiting_text(wait for wait in waits if wait.member == instance.member)
                 where = f", waiting {place}" if place else ""
-                instance.ledger.stopped(f"was still running{where} when the run was ended: {self._run.stop.reason}")
+                what = "had not started" if instance.state == WAITING else f"was still running{where}"
+                instance.ledger.stopped(f"{what} when the run was ended: {self._run.stop.reason}")
 
     def _verdict(self) -> RunResult:
         result = verdict.judge([instance.ledger for instance in self._instances], self._run.stop)
@@ -223,8 +243,7 @@ class _Instance:
         self.member = Member(whole.run.run_id, group.id, index)
         self.ledger = Ledger(self.member)
         self.listener: Listener
-        self.state = "waiting"
-        self._spool: Spool
+        self.state = WAITING
         self._tag = f"{group.id}[{index:03}]"
 
     async def live(self, starts: anyio.CapacityLimiter) -> None:
@@ -233,17 +252,16 @@ class _Instance:
                 running = await self._start()
         if running is None:
             return
-        self._enter("running")
+        self._whole.enter(self, "running")
         try:
             code = await running.wait()
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await running.stop(STOP_GRACE)
-                self.ledger.ended(await running.wait(), self._elapsed())
+                if await running.stop(STOP_GRACE):
+                    self.ledger.ended(await running.wait(), self._elapsed())
             raise
         finally:
             self.listener.close()
-            self._spool.close()
         self._end(code)
 
     async def _start(self) -> process.Process | None:
@@ -251,8 +269,7 @@ class _Instance:
         try:
             port = await whole.run.sync.open_door(self.member)
             variables, target, private = whole.prepare(self.group, self._index, port)
-            self._spool = Spool(private, target)
-            self.listener = Listener(self.ledger, self._tag, whole.started, whole.run.output, self._spool)
+            self.listener = Listener(self.ledger, self._tag, whole.started, whole.run.output, Spool(target))
             return await process.spawn(
                 [artifact],
                 env=variables,
@@ -270,7 +287,7 @@ class _Instance:
         event = Event(Kind.INCOMPLETE, f"failed to start: {reason}")
         whole.run.output.write(events.display(event, self._tag, self._elapsed()))
         whole.died(self, f"failed to start: {reason}")
-        self._enter("failed")
+        self._whole.enter(self, "failed")
 
     def _end(self, code: int) -> None:
         self.ledger.ended(code, self._elapsed())
@@ -281,22 +298,29 @@ class _Instance:
             self._whole.run.sync.service.member_ended(self.member, None)
         else:
             self._whole.died(self, reason)
-        self._enter("ok" if reason is None else "failed")
-
-    def _enter(self, state: str) -> None:
-        self.state = state
-        self._whole.report(self.group)
+        self._whole.enter(self, "ok" if reason is None else "failed")
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._whole.started
 
 
 def _check(run: RunInput) -> None:
+    if run.total_instances > MOST_INSTANCES:
+        raise RunError(f"local:exec runs at most {MOST_INSTANCES} instances, not {run.total_instances}")
     for group in run.groups:
         if group.resources.cpu or group.resources.memory:
             run.output.warn(f"group {group.id}: local:exec does not limit resources; cpu and memory are ignored")
         if not group.artifact:
             raise RunError(f"group {group.id} has no artifact: build it first")
+
+
+def _make_work_directory(run_id: str) -> Path:
+    work = _work_directory(run_id)
+    try:
+        work.mkdir(mode=0o700)
+    except OSError as error:
+        raise RunError(f"cannot create the temporary directory {work}: {error.strerror}") from error
+    return work
 
 
 def _work_directory(run_id: str) -> Path:
@@ -306,4 +330,9 @@ def _work_directory(run_id: str) -> Path:
 
 def _clean(run_id: str, work: Path) -> None:
     leftovers.kill([run_id])
-    shutil.rmtree(work, ignore_errors=True)
+    _remove(work)
+
+
+def _remove(work: Path) -> None:
+    with contextlib.suppress(OSError):
+        trees.remove(work)

@@ -5,6 +5,7 @@ An instance succeeded only if it said so, never said otherwise, and exited with 
 
 from __future__ import annotations
 
+import math
 import signal
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from testground.runners.events import Event, Kind
 from testground.sync.service import Member, Wait
 
 LAST_LINES = 12
+LONGEST_REASON = 2000
 
 
 class Ledger:
@@ -30,24 +32,31 @@ class Ledger:
         self._exit_code: int | None = None
         self._stopped = ""
 
-    def note(self, event: Event) -> None:
-        """A failure or crash beats a success; the first complaint is kept, and repeated events change nothing."""
+    def note(self, event: Event) -> bool:
+        """A failure or crash beats a success; the first complaint is kept. Whether the event changed anything."""
         if self._stopped:
-            return  # what it says about being ended is not the reason
-        if event.kind is Kind.OK:
+            return False  # what it says about being ended is not the reason
+        if event.kind is Kind.OK and not self.said_ok:
             self.said_ok = True
-        elif event.kind in (Kind.FAIL, Kind.CRASH) and not self.complaint:
+            return True
+        if event.kind in (Kind.FAIL, Kind.CRASH) and not self.complaint:
             word = "failed" if event.kind is Kind.FAIL else "crashed"
             self.complaint = f"{word}: {first_line(event.error)}" if event.error else word
+            return True
+        return False
 
     def ended(self, exit_code: int, after: float) -> None:
         self._exit_code, self.ended_after = exit_code, after
+
+    def unheard(self, reason: str) -> None:
+        """Something that it said is lost, which may have been a failure."""
+        self.complaint = self.complaint or reason
 
     def never_started(self, reason: str, after: float) -> None:
         self.complaint, self.ended_after = f"failed to start: {reason}", after
 
     def stopped(self, why: str) -> None:
-        """It was still running when the run was ended for this reason."""
+        """It had not ended when the run was, for this reason."""
         self._stopped = why
 
     @property
@@ -79,10 +88,11 @@ def judge(ledgers: Sequence[Ledger], stop: Stop) -> RunResult:
             seconds=round(ledger.ended_after or 0.0, 3),
             last_lines=list(ledger.last_lines),
         )
-        for ledger in sorted(ledgers, key=lambda ledger: ledger.ended_after or float("inf"))
+        for ledger in sorted(ledgers, key=lambda ledger: math.inf if ledger.ended_after is None else ledger.ended_after)
         if ledger.reason is not None
     ]
-    return RunResult(outcome=_outcome(failures, stop), outcomes=outcomes, failures=failures)
+    passed = bool(ledgers) and not failures
+    return RunResult(outcome=_outcome(passed, stop), outcomes=outcomes, failures=failures)
 
 
 def explain(result: RunResult, waits: Sequence[Wait]) -> list[str]:
@@ -93,11 +103,10 @@ def explain(result: RunResult, waits: Sequence[Wait]) -> list[str]:
     lines = [f"first failure: {first.instance} after {first.seconds:.1f}s: {first.reason}"]
     lines += [f"    {line}" for text in first.last_lines for line in text.splitlines()]
     lines += _who_waited(waits)
-    rest = result.failures[1:]
-    for reason in dict.fromkeys(failure.reason for failure in rest):
-        names = [failure.instance for failure in rest if failure.reason == reason]
-        lines.append(f"then {_names(names)}: {reason}")
-    return lines
+    by_reason: dict[str, list[str]] = {}
+    for failure in result.failures[1:]:
+        by_reason.setdefault(failure.reason, []).append(failure.instance)
+    return [*lines, *(f"then {_names(names)}: {reason}" for reason, names in by_reason.items())]
 
 
 def waiting_text(waits: Iterable[Wait]) -> str:
@@ -116,13 +125,15 @@ def exit_text(code: int) -> str:
 
 
 def first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
+    """At most `LONGEST_REASON` characters of it."""
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
 
 
-def _outcome(failures: Sequence[InstanceFailure], stop: Stop) -> Outcome:
+def _outcome(passed: bool, stop: Stop) -> Outcome:
     if stop.requested and not stop.timed_out:
         return Outcome.CANCELED
-    return Outcome.FAILURE if failures else Outcome.SUCCESS
+    return Outcome.SUCCESS if passed else Outcome.FAILURE
 
 
 def _who_waited(waits: Sequence[Wait]) -> list[str]:

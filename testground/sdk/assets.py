@@ -74,5 +74,6 @@ def snapshot(url: str, directory: Path) -> Path:
         body = answer.read()
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{int(time.time())}.out"
-    path.write_bytes(body)
-    return path
+    partial = path.with_suffix(".partial")  # the instance may end at any moment; what is there is whole
+    partial.write_bytes(body)
+    return partial.replace(path)

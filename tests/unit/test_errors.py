@@ -1,5 +1,9 @@
-import inspect
+from __future__ import annotations
 
+import inspect
+from typing import Annotated
+
+import pydantic
 import pytest
 
 from testground import errors
@@ -41,3 +45,39 @@ def test_unwrapped_prefers_the_error_for_the_user():
         raise ExceptionGroup("g", [ValueError("alone")])
     with pytest.raises(ExceptionGroup), errors.unwrapped():
         raise ExceptionGroup("g", [ValueError("x"), KeyError("y")])
+
+
+class Model(pydantic.BaseModel):
+    number: int = pydantic.Field(0, ge=0, lt=100)
+    share: float = pydantic.Field(0, ge=0, allow_inf_nan=False)
+    text: str = ""
+    flag: bool = False
+    names: list[str] = []
+    pair: tuple[str, ...] = ()
+    table: dict[str, int] = {}
+    below: Model | None = None
+    odd: Annotated[str, pydantic.AfterValidator(lambda value: int(value) and value)] = ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("number", -1, "at least 0 is needed"),
+        ("number", 100, "less than 100 is needed"),
+        ("number", "x", "a whole number is needed"),
+        ("number", 1.5, "a whole number is needed"),
+        ("share", "x", "a number is needed"),
+        ("share", float("inf"), "a finite number is needed"),
+        ("text", 5, "a string is needed"),
+        ("flag", "perhaps", "true or false is needed"),
+        ("names", "x", "a list is needed"),
+        ("pair", "x", "a list is needed"),
+        ("table", [], "a table is needed"),
+        ("below", 3, "a table is needed"),
+        ("odd", "x", "invalid literal for int() with base 10: 'x'"),
+    ],
+)
+def test_what_a_value_must_be_is_said_without_the_words_of_pydantic(key, value, text):
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Model.model_validate({key: value})
+    assert errors.in_words(caught.value.errors()[0]) == text

@@ -219,7 +219,7 @@ async def test_refusal_is_a_bare_status() -> None:
         (b'{"task_id":7}', "task_id: a string is needed"),
         (b'{"TASK_ID":true}', "task_id: a string is needed"),
         (b'{"task_id":"\\u0000"}', "NUL"),
-        (b'{"task_id":"x","follow":"perhaps"}', "follow: Input should be a valid boolean"),
+        (b'{"task_id":"x","follow":"perhaps"}', "follow: true or false is needed"),
     ],
 )
 async def test_malformed_json(body: bytes, detail: str) -> None:

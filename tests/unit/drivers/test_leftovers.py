@@ -79,11 +79,54 @@ def test_reaper_cleans_up_when_its_daemon_is_gone(tmp_path):
 
 
 def test_closing_the_reaper_ends_it(tmp_path):
-    reaper = Reaper()
-    reaper.watch(xid.new(), tmp_path / "gone")
+    reaper, task_id = Reaper(), xid.new()
+    reaper.watch(task_id, tmp_path / "gone")
     pid = reaper._process.pid
     reaper.close()
+    assert os.path.exists(f"/proc/{pid}"), "it still watches"
+    reaper.forget(task_id)
+    reaper.close()
     assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_a_reaper_that_was_ended_is_replaced(tmp_path):
+    reaper, first, second = Reaper(), xid.new(), xid.new()
+    reaper.watch(first, tmp_path)
+    reaper._process.kill()
+    reaper._process.wait(10)
+    reaper.forget(xid.new())
+    reaper.watch(second)
+    assert reaper._process.poll() is None and reaper._watched == {first: tmp_path, second: None}
+    for task_id in (first, second):
+        reaper.forget(task_id)
+    reaper.close()
+
+
+def test_a_reaper_does_not_look_for_modules_where_the_daemon_stands(tmp_path):
+    for name in ("signal", "shutil", "testground"):
+        tmp_path.joinpath(f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    lost, victim_directory = xid.new(), tmp_path / "victim"
+    victim_directory.mkdir()
+    script = (
+        "import pathlib, sys\n"
+        "from testground.drivers.reaper import Reaper\n"
+        "reaper = Reaper()\n"
+        "reaper.watch(sys.argv[1], pathlib.Path(sys.argv[2]))\n"
+        "print(reaper._process.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    daemon = subprocess.Popen(
+        [sys.executable, "-P", "-c", script, lost, str(victim_directory)],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    watcher = os.pidfd_open(int(daemon.stdout.readline()))
+    daemon.kill()
+    daemon.stdin.close()
+    _end(daemon)
+    _wait_gone(watcher)
+    assert not victim_directory.exists()
 
 
 def _wait_gone(pidfd: int) -> None:

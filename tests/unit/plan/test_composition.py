@@ -58,10 +58,11 @@ def test_a_good_composition(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("[global]\nplan = demo\n", "(at line 2, column 8)"),
+        ('# {{ a }}\n[global]\nplan = "{{ .Env.PLAN }}"\n', "not supported; write the value itself (at line 3)"),
         ("[[groups]]\ninstances = { count = 'two' }", "groups[0].instances.count: a whole number is needed"),
-        ("[[groups]]\ninstances = { count = -1 }", "groups[0].instances.count: "),
+        ("[[groups]]\ninstances = { count = -1 }", "groups[0].instances.count: at least 0 is needed"),
         ("[[groups]]\n[groups.Run]\ntest_params = { a = [1] }", "groups[0].Run.test_params.a: a string is needed"),
-        ("groups = 1", "groups: "),
+        ("groups = 1", "groups: a list is needed"),
         ("[global]\nplan = 1", "global.plan: a string is needed"),
         ("[global.run_config]\na = [1, { b = inf }]", "global.run_config.a[1].b: a finite number is needed"),
         ("[[runs]]\nid = 'a'\n[[runs.groups]]\nid = 3", "runs[0].groups[0].id: a string is needed"),

@@ -82,6 +82,7 @@ def refused(tmp_path: Path, data: bytes, limits: Limits | None = None) -> str:
         ([("x", FILE, b""), ("l", LINK, b"../out/x")], "symlink 'l' leaves its directory: it points to '../out/x'"),
         ([("d/e/f", FILE, b""), ("l", LINK, b"m/../../x"), ("m", LINK, b"d")], "symlink 'l' leaves its directory"),
         ([("l", LINK, b"nowhere")], "symlink 'l' leads nowhere: it points to 'nowhere'"),
+        ([("l", LINK, b"nowhere/..")], "symlink 'l' leads nowhere: it points to 'nowhere/..'"),
         ([("l", LINK, b"l")], "symlink 'l' leads in a circle"),
         ([("l", LINK, b"m"), ("m", LINK, b"l")], "symlink 'l' leads in a circle"),
         ([("l", LINK, b"x\x00y")], "symlink 'l' leaves its directory"),

@@ -77,6 +77,11 @@ def test_what_an_instance_cannot_be_handed_is_refused(given: Composition, text: 
     assert str(caught.value) == text + ": instances receive them as key=value|key=value, without escaping"
 
 
+def test_a_name_is_needed() -> None:
+    with pytest.raises(CompositionError, match="^group 'servers' has a parameter without a name$"):
+        prepare.validate_for_run(composition({"": "x"}))
+
+
 def test_defaults_of_the_manifest_are_looked_at_too() -> None:
     case: dict[str, Any] = {"name": "ok", "instances": {"max": 9}, "params": {"size": {"default": ["a|b"]}}}
     manifest = Manifest.model_validate({"name": "demo", "runners": {"r": {}}, "testcases": [case]})
