@@ -8,8 +8,8 @@ from testground.drivers import leftovers
 from testground.drivers.reaper import Reaper
 
 
-def _sleeper(run_id: str, *, escaped: bool = False) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "TEST_RUN": run_id}
+def _sleeper(run_id: str, *, escaped: bool = False, mark: str = "TEST_RUN") -> subprocess.Popen[bytes]:
+    env = {**os.environ, mark: run_id}
     return subprocess.Popen(
         [sys.executable, "-c", "print(flush=True); import time; time.sleep(1000)"],
         env=env,
@@ -40,6 +40,20 @@ def test_only_processes_of_the_run_are_ended():
     finally:
         c.kill()
         _end(c)
+
+
+def test_tools_of_a_task_are_found_and_what_only_mentions_it_is_not():
+    task_id = xid.new()
+    tool = _sleeper(task_id, mark="TESTGROUND_TASK")
+    bystander = _sleeper(f"x TEST_RUN={task_id} y", mark="COMMAND")
+    try:
+        _ready(tool, bystander)
+        assert leftovers.kill([task_id]) == [tool.pid]
+        _end(tool)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        _end(bystander)
 
 
 def test_nothing_to_do():
