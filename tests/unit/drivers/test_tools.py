@@ -9,7 +9,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from testground.drivers import tools
+from testground.api import xid
+from testground.drivers import leftovers, reaper, tools
 from testground.drivers.tools import run_tool
 
 
@@ -169,6 +170,22 @@ async def test_a_background_process_in_a_session_of_its_own_does_not_hold_up_the
         result = await run_tool(python(code))
     os.kill(int(result.output), signal.SIGKILL)
     assert result.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks into the environment of processes")
+async def test_what_outlives_the_tools_of_a_task_is_found_by_the_task() -> None:
+    task_id, reset = xid.new(), tools.task.set("")
+    tools.task.set(task_id)
+    try:
+        escape = 'echo $(setsid sh -c "sleep 100 > /dev/null 2>&1 & echo \\$!") $TESTGROUND_TASK'
+        result = await run_tool(["sh", "-c", escape])
+        escaped, seen = result.output.split()
+        assert seen.decode() == task_id
+        assert leftovers.kill([task_id]) == [int(escaped)]
+    finally:
+        tools.task.reset(reset)
+        reaper.shared.forget(task_id)
+        reaper.shared.close()
 
 
 def test_works_on_a_loop_in_another_thread() -> None:
