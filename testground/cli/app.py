@@ -23,9 +23,9 @@ EXIT_ERROR = 1
 
 EPILOG = """[bold]First steps[/]: create a plan, run it with two instances, see what it said
 
-testground plan create --plan=hello
+testground plan create --plan=hi
 
-testground run single -p hello -t meet -b exec:python -r local:exec -i 2 --wait"""
+testground run single -p hi -t meet -b exec:python -r local:exec -i 2 --wait"""
 
 VERSION = """[bold]Example[/]: the version, for a bug report
 

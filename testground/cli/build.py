@@ -7,11 +7,9 @@ import typer
 from testground.cli import options, session
 from testground.cli.grammar import Command, Group
 
-app = typer.Typer(cls=Group, help="Build a plan without running it, or forget what builds left behind.")
-
 SINGLE = """[bold]Example[/]: build, and name the artifact for `run single --use-build`
 
-testground build single --plan=hello --builder=exec:python --wait"""
+testground build single --plan=hi --builder=exec:python --wait"""
 
 COMPOSITION = """[bold]Example[/]: build every group and store the artifacts in the file
 
@@ -20,6 +18,8 @@ testground build composition --file=nightly.toml --wait --write-artifacts"""
 PURGE = """[bold]Example[/]: forget the cached builds of a plan
 
 testground build purge --builder=exec:go --plan=ping"""
+
+app = typer.Typer(cls=Group, help="Build a plan without running it, or forget what builds left behind.", epilog=SINGLE)
 
 
 @app.command("single", cls=Command, epilog=SINGLE)

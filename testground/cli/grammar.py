@@ -89,6 +89,9 @@ def normalize(argv: Sequence[str], root: Node) -> list[str]:
 class Command(TyperCommand):
     """A command that names all of its missing flags at once, below its help."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain(super().get_params(ctx))
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given = list(args)
         try:
@@ -111,6 +114,9 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group of commands: alone it shows its help, and it names the nearest command when it does not know one."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain(super().get_params(ctx))
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
@@ -121,6 +127,14 @@ class Group(TyperGroup):
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             _refuse(args[0], [name for name in self.commands if len(name) > 1])
         return super().resolve_command(ctx, args)
+
+
+def _plain(params: list[Any]) -> list[Any]:
+    """A flag takes no value: its help must not show the type of one."""
+    for param in params:
+        if isinstance(param, TyperOption) and param.is_flag:
+            param.metavar = ""
+    return params
 
 
 def _refuse(token: str, known: Sequence[str]) -> NoReturn:

@@ -13,19 +13,23 @@ from testground.cli.grammar import Command, Group
 if TYPE_CHECKING:
     from testground.cli.session import Session
 
-app = typer.Typer(cls=Group, help="Create, import, list and remove plans.")
+PLANS = """[bold]Example[/]: a new plan, and what there is now
+
+testground plan create --plan=hi
+
+testground plan list --testcases"""
 
 CREATE = """[bold]Example[/]: a plan that runs at once, and its first run
 
-testground plan create --plan=hello
+testground plan create --plan=hi
 
-testground run single -p hello -t meet -b exec:python -r local:exec -i 2 --wait"""
+testground run single -p hi -t meet -b exec:python -r local:exec -i 2 --wait"""
 
 IMPORT = """[bold]Example[/]: plans that stay where they are, and plans from a repository
 
 testground plan import --from=./plans/ping
 
-testground plan import --git --from=https://github.com/testground/testground --name=upstream"""
+testground plan import --git --from=https://github.com/testground/testground"""
 
 LIST = """[bold]Example[/]: every case of every plan
 
@@ -33,17 +37,19 @@ testground plan list --testcases"""
 
 REMOVE = """[bold]Example[/]: forget a plan; what was imported without --git stays where it was
 
-testground plan rm --plan=hello --yes"""
+testground plan rm --plan=hi --yes"""
 
 DESCRIBE = """[bold]Example[/]: builders, runners, cases and parameters of a plan
 
-testground describe --plan=hello"""
+testground describe --plan=hi"""
+
+app = typer.Typer(cls=Group, help="Create, import, list and remove plans.", epilog=PLANS)
 
 
 @app.command("create", cls=Command, epilog=CREATE)
 def create(
     ctx: typer.Context,
-    plan: options.Plan,
+    plan: Annotated[str, typer.Option("--plan", "-p", metavar="NAME", help="Name of the new plan.")],
     target: Annotated[str, typer.Option("--target", metavar="LANGUAGE", help="python or go.")] = "python",
     module: Annotated[
         str, typer.Option("--module", metavar="PATH", help="Go module of the plan.")

@@ -9,17 +9,17 @@ import typer
 from testground.cli import options, session
 from testground.cli.grammar import Command, Group
 
-app = typer.Typer(cls=Group, help="Run a plan: with flags alone, or from a composition file.")
+SINGLE = """[bold]Example[/]: two instances of one case, followed to the verdict
 
-SINGLE = """[bold]Example[/]: two instances of one case, followed to the verdict, outputs in ./<task id>.tgz
-
-testground run single -p hello -t meet -b exec:python -r local:exec -i 2 --collect"""
+testground run single -p hi -t meet -b exec:python -r local:exec -i 2 --wait"""
 
 COMPOSITION = """[bold]Example[/]: all runs of a composition, one after the other, with a table of outcomes
 
 testground run composition -f nightly.toml --collect --result-file=results.csv
 
 testground run composition -f nightly.toml --run-ids=small,large --wait -w"""
+
+app = typer.Typer(cls=Group, help="Run a plan: with flags alone, or from a composition file.", epilog=SINGLE)
 
 
 @app.command("single", cls=Command, epilog=SINGLE)

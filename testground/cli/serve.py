@@ -16,9 +16,11 @@ DAEMON = """[bold]Example[/]: serve this machine; other commands find the daemon
 
 testground daemon
 
-[bold]Example[/]: serve elsewhere, set in $TESTGROUND_HOME/.env.toml
+[bold]Example[/]: let other machines in, set in $TESTGROUND_HOME/.env.toml
 
-\\[daemon] listen = "0.0.0.0:8042", tokens = \\["s3cret"]"""
+daemon.listen = "0.0.0.0:8042"
+
+daemon.tokens = \\["s3cret"]"""
 
 SYNC = """[bold]Example[/]: a sync service for instances that something else starts
 

@@ -107,9 +107,9 @@ def collect(
 def terminate(
     ctx: typer.Context,
     runner: Annotated[str, typer.Option("--runner", "-r", metavar="ID", help="End all runs of this runner.")] = "",
-    builder: Annotated[str, typer.Option("--builder", "-b", metavar="ID", help="End all builds of it.")] = "",
+    builder: Annotated[str, typer.Option("--builder", "-b", metavar="ID", hidden=True)] = "",  # none has any to end
 ) -> None:
-    """End everything that a runner or a builder is busy with."""
+    """End everything that a runner is busy with."""
     if runner and builder:
         raise UsageError("cannot accept runner and builder at the same time; please do one at a time")
     if not runner and not builder:

@@ -26,10 +26,20 @@ def test_each_command_explains_itself_with_an_example(cli: Any, path: tuple[str,
     result = cli(*path, "--help")
     assert result.status == 0
     assert "Usage: testground " + " ".join(path) in result.out
-    if path[0] not in ("run", "build", "plan") or len(path) > 1:
-        assert "Example: " in result.out
-        assert "\n testground " in result.out
+    assert "Example: " in result.out
+    assert "\n testground " in result.out
+    assert "<bool>" not in result.out
     assert cli("help", *path).out == result.out
+
+
+def test_no_example_is_longer_than_a_line_of_a_terminal() -> None:
+    """A wrapped one cannot be copied."""
+    pending = [typer.main.get_command(app.app)]
+    while pending:
+        command = pending.pop()
+        pending += getattr(command, "commands", {}).values()
+        for line in (command.epilog or "").splitlines():
+            assert len(line.replace("\\[", "[")) <= 78 or line.startswith("[bold]"), line
 
 
 def test_flags_of_upstream_are_all_there() -> None:
