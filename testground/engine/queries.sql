@@ -6,21 +6,24 @@ VALUES (:id, :state, :priority, :created, :document);
 UPDATE tasks SET state = :state, document = :document WHERE id = :id;
 
 -- name: get
-SELECT document FROM tasks WHERE id = :id;
+SELECT id, document FROM tasks WHERE id = :id;
+
+-- name: newest
+SELECT id FROM tasks ORDER BY created DESC LIMIT 100;
 
 -- name: delete
 DELETE FROM tasks WHERE id = :id;
 
--- name: next
-SELECT document FROM tasks WHERE state = 'scheduled' ORDER BY priority DESC, created, id LIMIT 1;
+-- name: waiting
+SELECT id, document FROM tasks WHERE state = 'scheduled' ORDER BY priority DESC, created, id;
 
 -- name: count_waiting
 SELECT count(*) FROM tasks WHERE state = 'scheduled';
 
 -- name: in_state
-SELECT document FROM tasks WHERE state = :state ORDER BY created DESC, id DESC;
+SELECT id, document FROM tasks WHERE state = :state ORDER BY created DESC, id DESC;
 
 -- name: between
-SELECT document FROM tasks
+SELECT id, document FROM tasks
 WHERE state IN (SELECT value FROM json_each(:states)) AND created >= :lower AND created < :upper
 ORDER BY created DESC, id DESC;

@@ -6,23 +6,33 @@ One connection, used from the engine's loop only: an insert takes tens of micros
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
 from testground.api import xid
+from testground.api.model import explain
 from testground.api.task import DatedState, State, Task
 from testground.errors import ConfigError, RunError, UnknownError
+from testground.plan.suggest import nearest
+
+log = logging.getLogger(__name__)
 
 
 class Store:
     """All tasks of a home. `path` None keeps them in memory."""
 
     def __init__(self, path: Path | None) -> None:
+        self._unsaved: dict[str, Task] = {}
+        """What could not be written, as with a full disk; it is tried again with every use of the store."""
         try:
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -32,46 +42,77 @@ class Store:
             raise ConfigError(f"cannot open the task store {path}: {error}") from error
 
     def close(self) -> None:
+        self._catch_up()
+        for task in self._unsaved.values():
+            log.error("task %s, which is %s (%s), could not be stored", task.id, task.state, task.outcome)
         self._db.close()
 
     def add(self, task: Task) -> None:
+        """Raises `RunError` when there is no room for it."""
         created = task.created.timestamp()
         self._run("insert", **_columns(task), priority=task.priority, created=created)
 
     def save(self, task: Task) -> None:
-        """Store a task again. One that was deleted meanwhile stays deleted."""
-        self._run("update", **_columns(task))
+        """Store a task again, now or as soon as possible. One that was deleted meanwhile stays deleted."""
+        self._unsaved[task.id] = task
+        self._catch_up()
 
     def get(self, task_id: str) -> Task:
-        """Raises `UnknownError` for an id that is malformed or not there."""
+        """Raises `UnknownError`, with the nearest id, for one that is malformed or not there."""
         try:
             normal = xid.normalize(task_id)
         except ValueError as error:
-            raise UnknownError(str(error)) from error
+            raise UnknownError(f"{error}{self._nearest(task_id)}") from error
+        self._catch_up()
         row = self._run("get", id=normal).fetchone()
         if row is None:
-            raise UnknownError("task not found")
-        return _task(row)
+            raise UnknownError(f"task not found{self._nearest(task_id)}")
+        found = list(self._tasks([row]))
+        if not found:
+            raise RunError(f"task {normal} cannot be read; another version of testground has written it")
+        return found[0]
 
     def delete(self, task_id: str) -> None:
         self._run("delete", id=task_id)
+        self._unsaved.pop(task_id, None)
 
     def next_waiting(self) -> Task | None:
         """The waiting task of highest priority, the oldest among equals."""
-        row = self._run("next").fetchone()
-        return _task(row) if row else None
+        self._catch_up()
+        waiting = (task for task in self._tasks(self._run("waiting")) if task.id not in self._unsaved)
+        return next(waiting, None)
 
     def count_waiting(self) -> int:
         count: int = self._run("count_waiting").fetchone()[0]
         return count
 
     def in_state(self, state: State) -> list[Task]:
-        return [_task(row) for row in self._run("in_state", state=state)]
+        return list(self._tasks(self._run("in_state", state=state)))
 
     def between(self, states: Iterable[State], lower: float, upper: float) -> list[Task]:
         """Newest first; `lower` inclusive, `upper` exclusive, in Unix seconds."""
         wanted = json.dumps(list(states))
-        return [_task(row) for row in self._run("between", states=wanted, lower=lower, upper=upper)]
+        return list(self._tasks(self._run("between", states=wanted, lower=lower, upper=upper)))
+
+    def _tasks(self, rows: Iterable[tuple[str, str]]) -> Iterator[Task]:
+        """One that cannot be read must not stop a daemon from starting."""
+        for task_id, document in rows:
+            try:
+                yield self._unsaved.get(task_id) or Task.model_validate_json(document)
+            except ValidationError as error:
+                log.warning("task %s cannot be read: %s", task_id, explain(error))
+
+    def _catch_up(self) -> None:
+        for task in list(self._unsaved.values()):
+            try:
+                self._run("update", **_columns(task))
+            except (RunError, ValueError) as error:
+                log.warning("task %s: %s", task.id, error)
+            else:
+                del self._unsaved[task.id]
+
+    def _nearest(self, task_id: str) -> str:
+        return nearest(task_id, (known for (known,) in self._run("newest")))
 
     def _run(self, query: str, **values: Any) -> sqlite3.Cursor:
         try:
@@ -86,11 +127,14 @@ def enter(task: Task, state: State) -> None:
 
 
 def _columns(task: Task) -> dict[str, Any]:
-    return {"id": task.id, "state": task.state, "document": task.model_dump_json(by_alias=True)}
+    return {"id": task.id, "state": task.state, "document": _document(task)}
 
 
-def _task(row: tuple[str]) -> Task:
-    return Task.model_validate_json(row[0])
+def _document(task: Task) -> str:
+    try:
+        return task.model_dump_json(by_alias=True)
+    except PydanticSerializationError:  # half a surrogate pair, as in the name of a file that is not UTF-8
+        return json.dumps(task.wire(), ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def _text(name: str) -> str:

@@ -2,6 +2,7 @@ import json
 import resource
 
 import anyio
+import pytest
 
 from testground.api import rpc
 from testground.engine import log
@@ -68,3 +69,50 @@ async def test_a_full_disk_leaves_no_torn_line(tmp_path):
     task_log.write(b"after")
     task_log.close()
     assert [chunk.payload for chunk in rpc.ChunkDecoder().feed(path.read_bytes())] == [b"before", b"after"]
+
+
+@pytest.mark.parametrize("torn", [b'{"t":112,"p":"aG', b"x" * 300_000, b""])
+@pytest.mark.parametrize("whole", [b"", rpc.progress(b"before the crash") + b"\n"])
+async def test_what_a_crash_left_half_written_does_not_spoil_the_next_line(tmp_path, whole, torn):
+    path = tmp_path / "x.out"
+    path.write_bytes(whole + torn)
+    task_log = TaskLog(path)
+    task_log.write(b"after")
+    task_log.close()
+    assert path.read_bytes() == whole + rpc.progress(b"after") + b"\n"
+
+
+async def test_a_log_that_somebody_removes_ends_all_the_same(tmp_path):
+    task_log = TaskLog(tmp_path / "x.out")
+    task_log.write(b"before")
+    (tmp_path / "x.out").unlink()
+    heard = []
+
+    async def follow():
+        heard.append(await _collect(task_log.follow()))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow)
+            await anyio.lowlevel.checkpoint()
+            task_log.write(b"after")
+            assert not heard
+            task_log.close()
+    assert heard == [b""]
+
+
+async def test_a_log_that_cannot_be_opened_is_no_reason_to_fail(tmp_path):
+    task_log = TaskLog(tmp_path / "missing" / "x.out")
+    task_log.write(b"lost")
+    assert task_log.lost == "the log of the task is incomplete: No such file or directory"
+    task_log.close()
+    assert await _collect(task_log.follow()) == b""
+
+
+async def test_a_line_longer_than_a_read_comes_whole(tmp_path):
+    task_log = TaskLog(tmp_path / "x.out")
+    for size in (10, 300_000, 5):
+        task_log.write(b"x" * size)
+    task_log.close()
+    sizes = [len(chunk.payload) for chunk in rpc.ChunkDecoder().feed(await _collect(task_log.follow()))]
+    assert sizes == [10, 300_000, 5]
