@@ -45,11 +45,14 @@ def parse_line(line: bytes) -> Event:
 
 
 def parse_event(event: dict[str, Any], ts: Any = None) -> Event:
-    """The event object, from stdout or from the run-events topic."""
+    """The event object, from stdout or from the run-events topic.
+
+    Nothing unclear is a success: a failure beside it comes first, and a body that is not an object is not one.
+    """
     moment = ts if isinstance(ts, int) and not isinstance(ts, bool) and 0 < ts < 2**63 else None
     for member, read in _MEMBERS.items():
         body = event.get(member)
-        if body is not None:
+        if isinstance(body, dict) or (body is not None and member != "success_event"):
             return _dated(read(body if isinstance(body, dict) else {}), moment)
     if "type" in event:
         return _dated(_old_sdk(event), moment)
@@ -97,9 +100,9 @@ def _old_sdk(event: dict[str, Any]) -> Event:
 
 
 _MEMBERS = {
-    "success_event": _success,
-    "failure_event": _failure,
     "crash_event": _crash,
+    "failure_event": _failure,
+    "success_event": _success,
     "message_event": _message,
     "start_event": _start,
     "stage_start_event": _stage,

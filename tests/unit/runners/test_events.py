@@ -37,6 +37,21 @@ def test_every_sdk_every_event(envelope, event, kind, text, error):
     assert (parsed.timestamp_ns is None) == (envelope == RUST_MESSAGE)
 
 
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ('{"success_event":5}', Kind.INTERNAL_ERR),
+        ('{"success_event":null}', Kind.INTERNAL_ERR),
+        ('{"success_event":false}', Kind.INTERNAL_ERR),
+        ('{"failure_event":5}', Kind.FAIL),
+        ('{"success_event":{},"failure_event":{"error":"no"}}', Kind.FAIL),
+        ('{"success_event":{},"crash_event":{"error":"no"}}', Kind.CRASH),
+    ],
+)
+def test_nothing_unclear_is_a_success(event, kind):
+    assert events.parse_line(f'{{"event":{event}}}'.encode()).kind is kind
+
+
 def test_unknown_members_do_not_end_the_reading():
     assert events.parse_line(b'{"event":{"dance_event":{}}}').kind is Kind.INTERNAL_ERR
 
