@@ -128,7 +128,7 @@ async def _open_sync(listen: str) -> AsyncIterator[SyncServer]:
             opened = await stack.enter_async_context(open_server(Service(), host, port))
         except OSError as error:
             if listen or error.errno != errno.EADDRINUSE:
-                raise ConfigError(f"daemon.sync_listen: cannot listen on {address}: {error.strerror}") from error
+                raise ConfigError(f"daemon.sync_listen: cannot listen on {address}: {server.reason(error)}") from error
             opened = await stack.enter_async_context(open_server(Service(), host, 0))
             log.warning("%s is taken; the sync service listens on port %d instead", address, opened.port)
         yield opened

@@ -98,7 +98,7 @@ def bind(address: str, setting: str) -> socket.socket:
             sock.close()
             problem = error
     assert problem is not None
-    raise ConfigError(f"{setting}: cannot listen on {address}: {_reason(problem)}") from problem
+    raise ConfigError(f"{setting}: cannot listen on {address}: {reason(problem)}") from problem
 
 
 def endpoint_of(sock: socket.socket, address: str, setting: str) -> str:
@@ -112,6 +112,13 @@ def endpoint_of(sock: socket.socket, address: str, setting: str) -> str:
     return f"http://{host}:{port}"
 
 
+def reason(error: OSError) -> str:
+    """Why an address cannot be had, in words; asyncio's own text repeats the address."""
+    if error.errno == errno.EADDRINUSE:
+        return "the address is already in use, perhaps by another daemon"
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
 def _places(host: str, port: int, setting: str) -> list[tuple[int, Any]]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -119,9 +126,3 @@ def _places(host: str, port: int, setting: str) -> list[tuple[int, Any]]:
         raise ConfigError(f"{setting}: cannot resolve the host of {host}:{port}: {error}") from error
     places = [(int(family), place) for family, _, _, _, place in found if family in (socket.AF_INET, socket.AF_INET6)]
     return sorted(places, key=lambda item: item[0] != socket.AF_INET)
-
-
-def _reason(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "the address is already in use, perhaps by another daemon"
-    return os.strerror(error.errno) if error.errno else str(error)

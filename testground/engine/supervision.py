@@ -63,4 +63,6 @@ class Supervision:
 
     async def _stop_after(self, seconds: float) -> None:
         await anyio.sleep(seconds)
-        self.stop.request(f"the task timeout of {seconds / 60:g} minutes was reached", timed_out=True)
+        self.stop.request(
+            f"the task timeout of {seconds / 60:g} min was reached (daemon.scheduler.task_timeout_min)", timed_out=True
+        )

@@ -92,7 +92,8 @@ class _Body:
             size += len(piece)
             self._total += len(piece)
             if self._total > self._allowed:
-                raise SourcesError(f"the upload is larger than the allowed {_mebibytes(self._allowed)}")
+                allowed = f"{_mebibytes(self._allowed)} (daemon.max_upload_mb)"
+                raise SourcesError(f"the upload is larger than the allowed {allowed}")
             if size >= _BATCH:
                 break
         return b"".join(pieces)

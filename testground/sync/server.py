@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -159,7 +160,8 @@ async def serve_alone(listen: str, on_ready: Callable[[str], None] | None = None
                 on_ready(f"{host}:{server.port}")
             await anyio.sleep_forever()
     except OSError as error:
-        raise SyncError(f"the sync service cannot listen at {listen}: {error.strerror or error}") from error
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise SyncError(f"the sync service cannot listen at {listen}: {reason}") from error
 
 
 class _Listener(WSListener):

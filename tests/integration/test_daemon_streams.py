@@ -257,7 +257,7 @@ def test_an_error_reaches_a_client_that_is_still_sending(endpoint: str, home: Ho
         for _ in range(2):
             response = client.post(f"{endpoint}/build", content=iter(body), headers=boundary)
             error = list(ChunkDecoder().feed(response.content))[-1]
-            assert "the upload is larger than the allowed 8 MiB" in error.payload
+            assert "the upload is larger than the allowed 8 MiB (daemon.max_upload_mb)" in error.payload
     assert not list((home.work / "requests").glob("*"))
 
 
