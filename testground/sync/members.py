@@ -8,13 +8,13 @@ while every living instance has a door of its own: a connection that belongs to 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from testground.sync.wire import CANNOT_BE_MET
 
 MAX_NAMED = 3
-"""Missing instances that an error names; the others are counted."""
+"""Missing instances of one reason, and reasons, that an error names; the others are counted."""
 
 MAX_NAME = 200
 """Characters of a state's or topic's name, or of a reason, that an error repeats: it must fit into a message."""
@@ -79,17 +79,24 @@ class Members:
         return f'barrier "{name[:MAX_NAME]}"{CANNOT_BE_MET}it needs {target}, has {count}; {missing}'
 
     def subscription_error(self, name: str, speakers: Set[Member]) -> str:
-        dead = {member: reason for member, reason in self.dead.items() if member not in speakers}
-        missing = _listed([f"{member} died ({reason}) before publishing to it" for member, reason in dead.items()])
+        missing = _listed(self._died(speakers, " before publishing to it"))
         return f'subscription to "{name[:MAX_NAME]}"{CANNOT_BE_MET}{missing}; nobody else is left to publish'
 
     def _missing(self, done: Set[Member], died: str, ended: str) -> str:
-        dead = [f"{member} died ({reason}) {died}" for member, reason in self.dead.items() if member not in done]
-        gone = [f"{member} ended {ended}" for member in sorted(self.ended - done)]
-        return _listed(dead + gone) or _listed([f"{member} died ({reason})" for member, reason in self.dead.items()])
+        gone = sorted(self.ended - done)
+        sentences = [*self._died(done, f" {died}"), *([f"{_listed(gone)} ended {ended}"] if gone else ())]
+        return _listed(sentences or self._died(frozenset(), ""))
+
+    def _died(self, done: Set[Member], before: str) -> list[str]:
+        """A sentence per reason, for the dead that are not in `done`."""
+        by_reason: dict[str, list[Member]] = {}
+        for member, reason in self.dead.items():
+            if member not in done:
+                by_reason.setdefault(reason, []).append(member)
+        return [f"{_listed(members)} died ({reason}){before}" for reason, members in by_reason.items()]
 
 
-def _listed(sentences: Collection[str]) -> str:
-    named = ", ".join(list(sentences)[:MAX_NAMED])
-    more = len(sentences) - MAX_NAMED
+def _listed(items: Sequence[object]) -> str:
+    named = ", ".join(str(item) for item in items[:MAX_NAMED])
+    more = len(items) - MAX_NAMED
     return f"{named} and {more} more" if more > 0 else named

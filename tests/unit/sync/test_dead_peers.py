@@ -144,7 +144,22 @@ def test_many_dead_are_counted() -> None:
         run.end(index, "exit code 1")
     run.barrier(6, "ready", 7)
     (error,) = run.errors(6)
-    assert error.endswith("single[003] died (exit code 1) before signalling it and 2 more")
+    assert error.endswith(
+        "it needs 7, has 0; single[001], single[002], single[003] and 2 more died (exit code 1) before signalling it"
+    )
+
+
+def test_each_reason_is_named_once() -> None:
+    run = Run(6)
+    run.barrier(0, "ready", 6)
+    for index, reason in ((1, "exit code 1"), (2, "exit code 1"), (3, "exit code 1"), (4, "killed")):
+        run.end(index, reason)
+    run.barrier(5, "ready", 6)
+    (error,) = run.errors(5)
+    assert error.endswith(
+        "single[001], single[002], single[003] died (exit code 1) before signalling it, "
+        "single[004] died (killed) before signalling it"
+    )
 
 
 def test_long_names_are_cut() -> None:
