@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,6 +23,9 @@ from testground.plugins import BuildInput, Output
 
 CLEANUP_SECONDS = 60.0
 """How long the removal of a half-made artifact may take before it is left to the next purge."""
+
+_under_way: set[Path] = set()
+"""Half-made artifacts of builds under way, which a purge leaves alone."""
 
 _TAIL_LINES, _TAIL_BYTES = 40, 4000
 
@@ -61,11 +65,13 @@ async def partial(target: Path, build_id: str) -> AsyncIterator[Path]:
     """A path beside `target` to build at; whatever is still there at the end is removed."""
     path = target.with_name(f"{target.name}.partial-{build_id}")
     target.parent.mkdir(parents=True, exist_ok=True)
+    _under_way.add(path)
     try:
         yield path
     finally:
         with anyio.move_on_after(CLEANUP_SECONDS, shield=True):
             await to_thread.run_sync(remove, path, abandon_on_cancel=True)
+        _under_way.discard(path)
 
 
 def publish(finished: Path, target: Path) -> None:
@@ -102,7 +108,7 @@ def move(source: Path, destination: Path) -> None:
 
 
 async def purge(builder: str, plan: str, env: EnvConfig, output: Output) -> None:
-    """Remove all artifacts of a plan, finished, half-made or stale, and the engine's notes about them."""
+    """Remove all artifacts of a plan, finished or left half-made, and the engine's notes about them."""
     removed = await to_thread.run_sync(_purge, builder, plan, env.home.work)
     output.info(f"removed {removed} artifacts of plan {plan} built by {builder}")
 
@@ -161,10 +167,15 @@ def _purge(builder: str, plan: str, work: Path) -> int:
     """Renamed before it is removed, so that no half-removed artifact looks whole."""
     removed = 0
     for path in artifacts(builder, plan, work):
+        if path in _under_way:
+            continue
         if not path.name.endswith(".artifact"):
+            doomed = path.with_name(f"{path.name}.partial-{secrets.token_hex(4)}")
+            try:
+                path.rename(doomed)
+            except FileNotFoundError:  # another purge was faster
+                continue
             removed += 1
-            doomed = path.with_name(f"{path.name}.partial-purged")
-            path.rename(doomed)
             path = doomed
         remove(path)
     return removed

@@ -6,6 +6,7 @@ question "was it built before?" is whether that path is there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -22,6 +23,7 @@ from testground import __version__, plugins
 from testground.api.composition import Composition, Group
 from testground.api.task import Sources
 from testground.config import EnvConfig
+from testground.drivers import trees
 from testground.errors import TestgroundError, unwrapped
 from testground.plan import digest, prepare
 from testground.plugins import Builder, BuildInput, BuildSources, ComponentConfig, Output
@@ -145,7 +147,7 @@ async def _build_afresh(unit: _Unit, target: Path, order: _Order) -> str:
         )
     finally:
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(shutil.rmtree, base, True)
+            await to_thread.run_sync(_discard, base)
 
 
 def _key(unit: _Unit, source_digest: str, toolchain: str) -> str:
@@ -180,7 +182,7 @@ def _cached(builder: Builder, target: Path) -> str | None:
 
 def _remember(target: Path, artifact: str) -> None:
     note = _note(target)
-    partial = note.with_suffix(".partial")
+    partial = note.with_name(f"{note.name}.partial-note")
     partial.write_text(artifact, encoding="utf-8")
     partial.replace(note)
 
@@ -196,6 +198,11 @@ def _copy(sources: Sources, base: Path) -> Sources:
         if source := getattr(sources, f"{name}_dir"):
             copied[f"{name}_dir"] = str(shutil.copytree(source, base / name, symlinks=True))
     return Sources(**copied)
+
+
+def _discard(base: Path) -> None:
+    with contextlib.suppress(OSError):
+        trees.remove(base)
 
 
 def _directories(sources: Sources) -> BuildSources:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-import shutil
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 from anyio import to_thread
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
 from testground import health, plugins
 from testground.api import xid
@@ -18,22 +20,28 @@ from testground.api.manifest import Manifest
 from testground.api.rpc import BuildRequest, RunRequest, TasksRequest
 from testground.api.task import Sources, State, Task, TaskInput, TaskType
 from testground.config import EnvConfig
-from testground.engine import jobs, log
+from testground.drivers import leftovers, reaper, tools, trees
+from testground.engine import jobs
 from testground.engine.builds import BuildCache
 from testground.engine.jobs import Job, Workshop
-from testground.engine.log import TaskLog
+from testground.engine.log import TaskLog, pieces
 from testground.engine.store import Store, enter
 from testground.engine.supervision import Supervision
 from testground.errors import (
     ConfigError,
     QueueFullError,
     RequestError,
+    RunError,
     TestgroundError,
     UnknownError,
     did_you_mean,
 )
 from testground.plugins import Output
 from testground.sync.server import SyncServer
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 15.0
 
 INTERRUPTED = "the daemon was interrupted while the task was processing"
 
@@ -57,20 +65,21 @@ class Engine:
         self._active: dict[str, Supervision] = {}
         self._milestones: dict[str, _Milestones] = {}
         self._work_there = anyio.Event()
+        self._workers: TaskGroup
 
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Recover from the last daemon's end, then work until cancelled. Interrupted tasks are stored as canceled."""
         try:
             await self._recover()
-            async with anyio.create_task_group() as workers:
+            async with anyio.create_task_group() as self._workers:
                 for _ in range(self._config.workers):
-                    workers.start_soon(self._worker)
+                    self._workers.start_soon(self._worker)
                 task_status.started()
         finally:
             self._store.close()
-            with anyio.CancelScope(shield=True):
-                for name in plugins.runner_ids():
-                    await plugins.runner(name).close()
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await _close_runners()
+                await to_thread.run_sync(reaper.shared.close)
 
     # -- requests ---------------------------------------------------------------------------------------------
 
@@ -141,7 +150,7 @@ class Engine:
                     yield lines
                 await milestones.finished.wait()
                 return
-        async for lines in log.pieces(self._log_path(task.id)):
+        async for lines in pieces(self._log_path(task.id)):
             yield lines
 
     def kill(self, task_id: str, reason: str) -> None:
@@ -157,8 +166,8 @@ class Engine:
             supervision.stop.request(reason)
             return
         task.error = _canceled_text(task, reason)
-        _discard_sources(task)
         self._finish(task, State.CANCELED)
+        self._workers.start_soon(to_thread.run_sync, _discard_sources, task)
 
     def delete(self, task_id: str) -> None:
         """Kill a task and remove it from the store, with its log. Raises `UnknownError`."""
@@ -202,11 +211,19 @@ class Engine:
 
     async def _worker(self) -> None:
         while True:
-            task = self._store.next_waiting()
+            await anyio.lowlevel.checkpoint()  # a shutdown leaves what waits to the next daemon
+            task = self._next()
             if task is None:
                 await self._work_there.wait()
-                continue
-            await self._process(task)
+            else:
+                await self._process(task)
+
+    def _next(self) -> Task | None:
+        try:
+            return self._store.next_waiting()
+        except RunError as error:
+            log.error("no task can be taken from the queue: %s", error)
+            return None
 
     async def _process(self, task: Task) -> None:
         """From waiting to its final state, which is stored whatever happens."""
@@ -214,13 +231,21 @@ class Engine:
         self._store.save(task)
         supervision = self._active[task.id] = Supervision(TaskLog(self._log_path(task.id)))
         self._milestones.setdefault(task.id, _Milestones()).started.set()
+        tools.task.set(task.id)
         state = State.CANCELED
         task.error = _canceled_text(task, "the daemon was shut down")
         try:
             state = await self._attempt(task, supervision)
         finally:
+            await self._wind_up(task, state, supervision)
+
+    async def _wind_up(self, task: Task, state: State, supervision: Supervision) -> None:
+        try:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_discard_sources, task)
+                await to_thread.run_sync(_clean_up, task, state)
+        except Exception:
+            log.exception("what task %s left behind could not be removed", task.id)
+        finally:
             supervision.log.close()
             del self._active[task.id]
             self._finish(task, state)
@@ -231,9 +256,10 @@ class Engine:
         try:
             async with supervision.deadline((self._config.task_timeout_min or 10) * 60):
                 await self._work(task, supervision)
-        except TestgroundError as error:
-            task.error = _canceled_text(task, error.message)
-            output.error(f"{task.type} finished in error", error=error.headline)
+        except (TestgroundError, OSError) as error:
+            message = _sentence(error)
+            task.error = _canceled_text(task, message)
+            output.error(f"{task.type} finished in error", error=message.partition("\n")[0])
             return State.CANCELED
         except Exception as error:
             task.error = _canceled_text(task, f"internal error: {type(error).__name__}: {error}")
@@ -266,7 +292,7 @@ class Engine:
 
     def _queue(self, task: Task) -> str:
         if self._store.count_waiting() >= self._config.queue_size:
-            raise QueueFullError("queue full")
+            raise QueueFullError(f"queue full: daemon.scheduler.queue_size = {self._config.queue_size} is reached")
         enter(task, State.SCHEDULED)
         self._store.add(task)
         self._wake()
@@ -290,8 +316,9 @@ class Engine:
         interrupted = self._store.in_state(State.PROCESSING)
         removed: list[str] = []
         for name in dict.fromkeys(task.runner for task in interrupted if task.type is TaskType.RUN):
-            run_ids = [task.id for task in interrupted if task.runner == name]
-            removed += await plugins.runner(name).reap(run_ids, self._env)
+            removed += await _reap(name, [task.id for task in interrupted if task.runner == name], self._env)
+        if ended := await to_thread.run_sync(leftovers.kill, [task.id for task in interrupted]):
+            removed.append(f"ended {len(ended)} leftover processes of interrupted builds")
         for task in interrupted:
             task.error = _canceled_text(task, INTERRUPTED)
             task_log = TaskLog(self._log_path(task.id))
@@ -347,17 +374,46 @@ def _stored_as(state: State) -> tuple[State, ...]:
     return () if state is State.CANCELED else (state,)
 
 
+async def _close_runners() -> None:
+    for name in plugins.runner_ids():
+        try:
+            await plugins.runner(name).close()
+        except Exception:
+            log.exception("runner %s could not be closed", name)
+
+
+async def _reap(runner: str, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
+    """What a runner cannot remove, or a runner that is gone, must not keep the daemon from starting."""
+    try:
+        return await plugins.runner(runner).reap(run_ids, env)
+    except (TestgroundError, OSError) as error:
+        return [f"what the run left behind could not be removed: {_sentence(error)}"]
+
+
+def _clean_up(task: Task, state: State) -> None:
+    """After a task: tools that have left their process group survive only a build that ended by itself."""
+    if state is State.CANCELED:
+        leftovers.kill([task.id])
+    reaper.shared.forget(task.id)
+    _discard_sources(task)
+
+
 def _discard_sources(task: Task) -> None:
     """What was unpacked for the task goes with its end."""
     if task.input and task.input.sources and task.input.sources.base_dir:
-        shutil.rmtree(task.input.sources.base_dir, ignore_errors=True)
+        _remove(Path(task.input.sources.base_dir))
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    """What cannot be removed now is removed when the next daemon starts."""
+    with contextlib.suppress(OSError):
+        trees.remove(path)
+
+
+def _sentence(error: TestgroundError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _canceled_text(task: Task, cause: str) -> str:

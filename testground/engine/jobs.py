@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from testground import health, plugins
 from testground.api.composition import Composition, Run
 from testground.api.manifest import Manifest
-from testground.api.task import RunResult, TaskInput
+from testground.api.task import Outcome, RunResult, TaskInput
 from testground.config import EnvConfig
 from testground.engine import builds
 from testground.engine.builds import BuildCache
@@ -104,8 +104,21 @@ async def run(workshop: Workshop, job: Job, composition: Composition) -> RunResu
             stop=job.stop,
         )
     )
+    result = _proven(result, groups, output)
     output.info(f"run finished with {result}", run_id=job.task_id)
     return result
+
+
+def _proven(result: RunResult, groups: Sequence[RunGroupInput], output: Output) -> RunResult:
+    """A success only if the runner counted every instance as one: runners come from elsewhere, too."""
+    expected = {group.id: group.instances for group in groups if group.instances}
+    passed = {
+        name: outcome.ok for name, outcome in result.outcomes.items() if outcome.ok == outcome.total and outcome.ok
+    }
+    if result.outcome is not Outcome.SUCCESS or (expected and passed == expected):
+        return result
+    output.error("the runner reported a success, but not of every instance", expected=expected, succeeded=passed)
+    return result.model_copy(update={"outcome": Outcome.FAILURE})
 
 
 def _manifest(request: TaskInput) -> Manifest:
