@@ -34,6 +34,13 @@ fi
 echo '{"event":{"success_event":{"group":"single"}}}'
 """
 
+BUILD = """#!/bin/sh
+setsid sh -c 'sleep 1000 > /dev/null 2>&1 & echo $!' > "$TESTGROUND_HOME/build-pids"   # has left the build's group
+echo $$ >> "$TESTGROUND_HOME/build-pids"
+echo building
+sleep 1000
+"""
+
 DEADLINE = 60
 
 
@@ -112,7 +119,7 @@ def test_killed_daemon(home):
     daemon = home.start()
     hanging = home.submit("hang")
     waiting = home.submit("ok")
-    escaped = _pids_once_there(home, hanging, daemon)
+    escaped = _pids_once_there(home, hanging)
     watchers = [os.pidfd_open(pid) for pid in escaped]
     home.end(daemon, signal.SIGKILL)
     for watcher in watchers:
@@ -132,26 +139,52 @@ def test_killed_daemon(home):
     assert json.loads(home.root.joinpath("data/daemon/daemon.lock").read_text() or "{}").get("pid") != second.pid
 
 
-def _pids_once_there(home: Home, run_id: str, daemon: subprocess.Popen[str]) -> list[int]:
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by pidfd (Linux)")
+@pytest.mark.timeout(180)
+def test_daemon_killed_while_it_builds(home):
+    plan = home.root / "plans" / "crash"
+    plan.joinpath("build.sh").write_text(BUILD)
+    plan.joinpath("manifest.toml").write_text(MANIFEST.replace("artifact =", 'build = ["sh", "build.sh"]\nartifact ='))
+    daemon = home.start()
+    task_id = home.submit("ok")
+    _follow_until(home, task_id, "building", 1)
+    watchers = [os.pidfd_open(int(pid)) for pid in home.root.joinpath("build-pids").read_text().split()]
+    assert len(watchers) == 2
+    home.end(daemon, signal.SIGKILL)
+    for watcher in watchers:
+        _wait_gone(watcher)
+    second = home.start()
+    assert "the daemon was interrupted while the task was processing" in home.command("status", "--task", task_id)
+    assert [path.name for path in home.root.glob("data/work/*")] == ["requests"]
+    assert not list(home.root.glob("data/work/requests/*"))
+    home.end(second, signal.SIGTERM)
+
+
+def _pids_once_there(home: Home, run_id: str) -> list[int]:
     """The escaped processes, once both instances have said in the log that they hang."""
+    _follow_until(home, run_id, ">> hanging", 2)
+    files = home.root.glob(f"data/outputs/local_exec/crash/{run_id}/single/*/escaped")
+    return [int(file.read_text()) for file in files]
+
+
+def _follow_until(home: Home, task_id: str, text: str, times: int) -> None:
+    """Until so many lines of the task's log have ended with a text."""
     follower = subprocess.Popen(
-        [sys.executable, "-m", "testground", "logs", "--task", run_id, "--follow"],
+        [sys.executable, "-m", "testground", "logs", "--task", task_id, "--follow"],
         env=home.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    hanging = 0
+    seen = 0
     for line in follower.stdout:
-        hanging += line.rstrip().endswith(">> hanging")
-        if hanging == 2:
+        seen += line.rstrip().endswith(text)
+        if seen == times:
             break
     follower.kill()
     follower.wait()
     follower.stdout.close()
-    assert hanging == 2, "the instances did not start"
-    files = home.root.glob(f"data/outputs/local_exec/crash/{run_id}/single/*/escaped")
-    return [int(file.read_text()) for file in files]
+    assert seen == times, f"{text!r} did not come {times} times"
 
 
 def _wait_gone(pidfd: int) -> None:
