@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ from testground import config
 from testground.api import xid
 from testground.api.task import Outcome
 from testground.config import Home
-from testground.drivers import leftovers
+from testground.drivers import leftovers, reaper
+from testground.errors import RunError
 from testground.plugins import RunGroupInput, RunInput, Stop
 from testground.runners.local_exec import LocalExec, LocalExecConfig
 from testground.sync.server import open_server
@@ -244,6 +246,45 @@ async def test_a_cancelled_run_leaves_nothing(bench):
             tasks.start_soon(_when, bench.notes, "started", scope.cancel)
             await bench.run(RunGroupInput("g", 2, script))
     assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob(f"testground-{bench.run_id}"))
+
+
+@pytest.mark.parametrize("checkpoints", [0, 1, 2, 3, 5, 8, 13, 21, 34, 55])
+async def test_a_run_cancelled_at_any_moment_leaves_nothing(bench, checkpoints):
+    """Before, while and after its instances start."""
+    script = bench.script("g.sh", "sleep 1000")
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bench.run, RunGroupInput("g", 20, script))
+            for _ in range(checkpoints):
+                await anyio.lowlevel.checkpoint()
+            scope.cancel()
+    assert not list(Path(tempfile.gettempdir()).glob(f"testground-{bench.run_id}"))
+    assert leftovers.kill([bench.run_id]) == []
+    assert bench.runner._running == {} and bench.run_id not in reaper.shared._watched
+
+
+async def test_a_run_that_is_stopped_before_it_starts_says_so(bench):
+    bench.stop.request("killed by request")
+    result = await bench.shell("sleep 1000", instances=40)
+    assert result.outcome is Outcome.CANCELED
+    assert {failure.reason for failure in result.failures} == {
+        "had not started when the run was ended: killed by request"
+    }
+
+
+async def test_no_instances_are_no_success(bench):
+    assert (await bench.run(RunGroupInput("g", 0, bench.script("g.sh", OK)))).outcome is Outcome.FAILURE
+
+
+async def test_more_instances_than_a_machine_has_ports(bench):
+    with pytest.raises(RunError, match="local:exec runs at most 20000 instances, not 30000"):
+        await bench.shell(OK, instances=30_000)
+
+
+async def test_a_temporary_directory_that_cannot_be_made(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(RunError, match=f"^cannot create the temporary directory {tmp_path}/missing/.*: No such file"):
+        await bench.shell(OK)
 
 
 PEER = """
