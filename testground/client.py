@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from testground.plan.sources import Upload
 
 CONNECT_SECONDS = 10.0
-"""Only connecting has a limit: an upload or a followed log may take hours."""
+"""Only connecting and the greeting have limits: an upload or a followed log may take hours."""
+
+GREETING_SECONDS = 20.0
+"""A daemon answers at once; one on a machine with a thousand instances, soon."""
 
 OnProgress = Callable[[rpc.Chunk], None]
 
@@ -61,6 +64,19 @@ class Client:
 
     def close(self) -> None:
         self._http.close()
+
+    def greet(self) -> None:
+        """See whether somebody answers HTTP requests; who it is, the first real one shows."""
+        limits = httpx.Timeout(GREETING_SECONDS, connect=CONNECT_SECONDS)
+        with self._explained():
+            try:
+                with self._http.stream("GET", self.endpoint + "/", timeout=limits):
+                    pass
+            except httpx.ReadTimeout as error:
+                raise UnreachableError(
+                    f"what listens at {self.endpoint} has not answered within {GREETING_SECONDS:g} seconds; "
+                    "is it a testground daemon?"
+                ) from error
 
     def build(self, body: Upload, on_progress: OnProgress = ignore) -> str:
         """Queue a build and return the id of its task."""

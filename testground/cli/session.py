@@ -63,6 +63,7 @@ class Session:
         endpoint = self._running()
         if endpoint:
             with Client(endpoint, self.env.client.token) as client:
+                client.greet()
                 yield Daemon(client)
             return
         with self._embedded() as daemon:

@@ -152,12 +152,19 @@ def _row(task: Task) -> tuple[str, ...]:
     return (
         task.id,
         f"{task.created.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        task.plan or "-",
+        _plan(task) or "-",
         task.case or "-",
         _duration(taken.total_seconds()),
         str(task.state),
         str(task.type),
     )
+
+
+def _plan(task: Task) -> str:
+    """A build keeps it in its request only (client-daemon §5.1)."""
+    if task.plan or task.input is None:
+        return task.plan
+    return task.input.composition.global_.plan
 
 
 def _duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from testground import client as client_module
 from testground import errors
 from testground.api import rpc
 from testground.api.task import Outcome, State, TaskType
@@ -261,3 +262,14 @@ def test_what_follows_the_result_is_ignored(fake_daemon: Any, client: Client) ->
     fake_daemon.answer("/status", b"\n " + rpc.result(task()) + b"garbage")
     assert client.status(ID).id == ID
     assert json.loads(fake_daemon.requests[0].body) == {"task_id": ID}
+
+
+def test_what_listens_and_is_silent_is_no_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "GREETING_SECONDS", 0.05)
+    text = r"has not answered within 0\.05 seconds; is it a testground daemon\?$"
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(errors.UnreachableError, match=text):
+        Client(f"http://127.0.0.1:{silent.getsockname()[1]}").greet()
+
+
+def test_any_answer_is_a_greeting(client: Client) -> None:
+    client.greet()

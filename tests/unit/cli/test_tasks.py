@@ -58,14 +58,15 @@ def test_logs(cli: Any, fake_daemon: Any) -> None:
 
 
 def test_tasks(cli: Any, fake_daemon: Any) -> None:
-    fake_daemon.result("/tasks", [task(), task(type="build", plan="", case="", states=STATES[:1] + STATES[1:])])
+    build = {"type": "build", "plan": "", "case": "", "input": {"composition": {"global": {"plan": "ping"}}}}
+    fake_daemon.result("/tasks", [task(), task(**build)])
     result = cli("tasks")
     assert (result.status, result.lines[-3:]) == (
         0,
         [
             "ID                     DATE                   TEST PLAN   TEST CASE   DURATION   STATE      TYPE",
             f"{ID}   2026-11-23T18:29:40Z   demo        ok          3m3s       complete   run",
-            f"{ID}   2026-11-23T18:29:40Z   -           -           3m3s       complete   build",
+            f"{ID}   2026-11-23T18:29:40Z   ping        -           3m3s       complete   build",
         ],
     )
 
