@@ -213,7 +213,7 @@ def configure(
     for decorative in ("enabled", "disabled"):
         merged.pop(decorative, None)
     known = {field.alias or name for name, field in model.model_fields.items()}
-    for key in merged.keys() - known:
+    for key in sorted(merged.keys() - known):
         output.warn(f"{component}: unknown option '{key}'{did_you_mean(key, known)}")
     try:
         return model.model_validate(merged)
