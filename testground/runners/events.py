@@ -34,7 +34,7 @@ class Event:
 
 def parse_line(line: bytes) -> Event:
     """An event line is a JSON object whose `event` member is an object; anything else is `OTHER`, verbatim."""
-    if line.startswith(b"{"):
+    if line.startswith(b"{") and b'"event"' in line:
         try:
             document = json.loads(line.decode("utf-8", "replace"))
         except (ValueError, RecursionError):

@@ -16,6 +16,9 @@ from testground.runners.verdict import Ledger
 SHOWN_LINES = 10_000
 """Lines that one instance may put into the task's log; beyond, only what decides over its outcome is shown."""
 SHOWN_BYTES = 8 << 20
+SHOWN_OF_ALL = 200_000
+"""Lines that all instances of a run may put there together, beyond the few that each may in any case."""
+SHOWN_OF_EACH = 100
 SPOOLED_BYTES = 256 << 20
 LONGEST_SHOWN = 8192
 LONGEST_TRACE = 1 << 18
@@ -24,15 +27,25 @@ LONGEST_LAST = 1000
 """Of one of the last lines, which are part of the result."""
 
 _DECISIVE = frozenset((Kind.OK, Kind.FAIL, Kind.CRASH))
-_EVENT_LINES = re.compile(rb"^\{.*$", re.MULTILINE)
+_DECISIVE_LINES = re.compile(rb'^\{.*"(?:success_event|failure_event|crash_event|finish)".*$', re.MULTILINE)
+
+
+class Stage:
+    """What the instances of a run share: where they are shown, the clock, and how much may still be shown."""
+
+    def __init__(self, output: Output, started: float) -> None:
+        self.output = output
+        self.started = started
+        self.lines_left = SHOWN_OF_ALL
 
 
 class Listener:
-    """Both output streams of one instance. `started` is the clock of the run, `tag` names the instance in the log."""
+    """Both output streams of one instance; `tag` names it in the log."""
 
-    def __init__(self, ledger: Ledger, tag: str, started: float, output: Output, spool: Spool) -> None:
-        self._ledger, self._tag, self._output, self._spool = ledger, tag, output, spool
-        self._started, self._started_ns = started, time.time_ns() - int((time.monotonic() - started) * 1e9)
+    def __init__(self, ledger: Ledger, tag: str, stage: Stage, spool: Spool) -> None:
+        self._ledger, self._tag, self._stage, self._spool = ledger, tag, stage, spool
+        self._started_ns = time.time_ns() - int((time.monotonic() - stage.started) * 1e9)
+        self._shown: list[bytes] = []
         self._lines = self._bytes = 0
         self._silenced = False
         self._stdout = LineSplitter(self._stdout_line)
@@ -42,28 +55,41 @@ class Listener:
         self._spool.stdout(data)
         try:
             self._stdout.feed(data)
+            self._flush()
         except Exception as error:  # asyncio would log it and go on
             self._ledger.unheard(f"what it printed could not be read: {type(error).__name__}: {error}")
 
     def stderr(self, data: bytes) -> None:
         self._spool.stderr(data)
         self._stderr.feed(data)
+        self._flush()
 
     def close(self) -> None:
         self._stdout.close()
         self._stderr.close()
+        self._flush()
         self._spool.close()
         if self._spool.lost:
-            self._output.warn(f"{self._tag}: its output is not all in its outputs: {self._spool.lost}")
+            self._stage.output.warn(f"{self._tag}: its output is not all in its outputs: {self._spool.lost}")
 
     def show(self, event: Event) -> None:
         """Put a line into the task's log."""
+        self._show(event)
+        self._flush()
+
+    def _show(self, event: Event) -> None:
         text = event.text
         longest = LONGEST_TRACE if event.kind in _DECISIVE else LONGEST_SHOWN
         if len(text) > longest:
             text = f"{text[:longest]}… ({len(text)} characters)"
         shown = Event(event.kind, text)
-        self._output.write(events.display(shown, self._tag, self._elapsed(event.timestamp_ns)))
+        self._shown.append(events.display(shown, self._tag, self._elapsed(event.timestamp_ns)))
+
+    def _flush(self) -> None:
+        """Lines that came at once go into the log at once."""
+        if self._shown:
+            self._stage.output.write(b"".join(self._shown))
+            self._shown.clear()
 
     def _stdout_line(self, line: bytes) -> None:
         if self._silenced and not line.startswith(b"{"):
@@ -73,7 +99,7 @@ class Listener:
         if event.kind in _DECISIVE and self._ledger.note(event):
             if event.error:
                 self._remember(events_line(event))
-            self.show(event)
+            self._show(event)
         elif event.kind is not Kind.STAGE:
             self._plain(event)
 
@@ -87,12 +113,16 @@ class Listener:
             return
         self._lines += 1
         self._bytes += min(len(event.text), LONGEST_SHOWN)
-        self.show(event)
-        self._silenced = self._lines >= SHOWN_LINES or self._bytes >= SHOWN_BYTES
-        if self._silenced:
-            self._stdout.skim = self._stderr.skim = _EVENT_LINES
-            notice = f"this instance has printed {self._lines} lines; from here on only its outcome is shown"
-            self.show(Event(Kind.OTHER, notice))
+        self._stage.lines_left -= 1
+        self._show(event)
+        if self._lines >= (SHOWN_LINES if self._stage.lines_left > 0 else SHOWN_OF_EACH) or self._bytes >= SHOWN_BYTES:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        self._silenced = True
+        self._stdout.skim = self._stderr.skim = _DECISIVE_LINES
+        notice = f"this instance has printed {self._lines} lines; from here on only its outcome is shown"
+        self._show(Event(Kind.OTHER, notice))
 
     def _remember(self, text: str) -> None:
         if text:
@@ -100,7 +130,7 @@ class Listener:
 
     def _elapsed(self, timestamp_ns: int | None) -> float:
         if timestamp_ns is None:
-            return time.monotonic() - self._started
+            return time.monotonic() - self._stage.started
         return max(0.0, (timestamp_ns - self._started_ns) / 1e9)
 
 

@@ -28,7 +28,7 @@ from testground.health import Check
 from testground.plugins import ComponentConfig, Output, RunGroupInput, RunInput, Stop
 from testground.runners import environment, events, outputs, verdict
 from testground.runners.events import Event, Kind
-from testground.runners.instance import Listener, Spool
+from testground.runners.instance import Listener, Spool, Stage
 from testground.runners.verdict import Ledger
 from testground.sync.service import Member, Wait
 
@@ -122,7 +122,7 @@ class _Run:
 
     def __init__(self, run: RunInput, work: Path) -> None:
         self._run, self._work = run, work
-        self._started = time.monotonic()
+        self.stage = Stage(run.output, time.monotonic())
         self._start_time = datetime.now(UTC)
         self._outputs = outputs.directory(run.env.home, LocalExec.id, run.plan, run.run_id)
         self._instances = [_Instance(self, group, index) for group in run.groups for index in range(group.instances)]
@@ -230,10 +230,6 @@ class _Run:
     def run(self) -> RunInput:
         return self._run
 
-    @property
-    def started(self) -> float:
-        return self._started
-
 
 class _Instance:
     """One process: from its door and directories to its ledger."""
@@ -269,7 +265,7 @@ class _Instance:
         try:
             port = await whole.run.sync.open_door(self.member)
             variables, target, private = whole.prepare(self.group, self._index, port)
-            self.listener = Listener(self.ledger, self._tag, whole.started, whole.run.output, Spool(target))
+            self.listener = Listener(self.ledger, self._tag, whole.stage, Spool(target))
             return await process.spawn(
                 [artifact],
                 env=variables,
@@ -301,7 +297,7 @@ class _Instance:
         self._whole.enter(self, "ok" if reason is None else "failed")
 
     def _elapsed(self) -> float:
-        return time.monotonic() - self._whole.started
+        return time.monotonic() - self._whole.stage.started
 
 
 def _check(run: RunInput) -> None:

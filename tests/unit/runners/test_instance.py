@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from testground.runners import instance
-from testground.runners.instance import Listener, Spool
+from testground.runners.instance import Listener, Spool, Stage
 from testground.runners.verdict import Ledger
 from testground.sync.service import Member
 
@@ -25,7 +25,7 @@ class Shown:
         self.warnings = []
 
     def write(self, data):
-        self.lines.append(data.decode())
+        self.lines += data.decode().splitlines(keepends=True)
 
     def warn(self, message, **fields):
         self.warnings.append(message)
@@ -43,7 +43,7 @@ def ledger():
 
 @pytest.fixture
 def listener(tmp_path, ledger, shown):
-    listener = Listener(ledger, "g[000]", time.monotonic(), shown, Spool(tmp_path))
+    listener = Listener(ledger, "g[000]", Stage(shown, time.monotonic()), Spool(tmp_path))
     yield listener
     listener.close()
 
@@ -73,6 +73,18 @@ def test_a_flood_of_anything_is_cut_and_what_decides_is_heard(listener, ledger, 
     assert shown.lines[-1].endswith("FAIL << g[000] >> oops\n")
 
 
+def test_what_the_instances_of_a_run_may_show_together_is_bounded(tmp_path, ledger, shown, monkeypatch):
+    """Each has a word in any case."""
+    monkeypatch.setattr(instance, "SHOWN_OF_ALL", 15_000)
+    stage = Stage(shown, time.monotonic())
+    for index in range(10):
+        listener = Listener(ledger, f"g[{index:03}]", stage, Spool(tmp_path))
+        listener.stdout(b"y\n" * 12_000)
+        listener.close()
+    assert 15_000 <= len(shown.lines) <= 15_000 + 10 * (instance.SHOWN_OF_EACH + 1)
+    assert sum("g[009]" in line for line in shown.lines) == instance.SHOWN_OF_EACH + 1
+
+
 def test_the_last_lines_are_the_last_ones_also_after_a_flood(listener, ledger):
     listener.stdout(b"y\n" * 30_000)
     listener.stdout(b"".join(b"line %d\n" % number for number in range(20)))
@@ -90,7 +102,7 @@ def test_a_long_line_is_shortened_in_the_log_and_the_result(listener, ledger, sh
 def test_what_cannot_be_processed_is_no_success(listener, ledger, shown, monkeypatch):
     """Whatever goes wrong while an instance is heard: it may have said that it failed."""
     monkeypatch.setattr(shown, "write", lambda data: 1 / 0)
-    listener.stdout(b"hello\n" + FAIL)
+    listener.stdout(b"hello\n")
     monkeypatch.undo()
     listener.stdout(OK)
     ledger.ended(0, 1.0)
