@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from anyio import to_thread
+
 from testground.api import rpc
 from testground.api.model import WireModel
 from testground.daemon.exchange import Exchange, Handler, Refusal, failing
@@ -86,7 +88,7 @@ async def tasks(exchange: Exchange) -> list[dict[str, Any]] | None:
     if any(moment is not None and moment.tzinfo is None for moment in (request.after, request.before)):
         raise RequestError("tasks json decode; err: After, Before: a time needs a zone, such as Z")
     with failing("tasks error; err: "):
-        return [task.wire() for task in exchange.engine.tasks(request)] or None
+        return await to_thread.run_sync(_listed, exchange, request)
 
 
 @post("/status", rpc.TaskRequest)
@@ -132,3 +134,8 @@ async def delete(exchange: Exchange) -> str:
     with failing("cannot delete task; err: "):
         exchange.engine.delete(request.task_id)
     return DONE
+
+
+def _listed(exchange: Exchange, request: rpc.TasksRequest) -> list[dict[str, Any]] | None:
+    """In a thread: to read thousands of tasks takes seconds."""
+    return [task.wire() for task in exchange.engine.tasks(request)] or None

@@ -55,7 +55,7 @@ class _Milestones:
 
 
 class Engine:
-    """One per daemon. All methods are called from its event loop; `serve` does the work."""
+    """One per daemon. All methods but `tasks` are called from its event loop; `serve` does the work."""
 
     def __init__(self, env: EnvConfig, sync: SyncServer) -> None:
         self._env = env
@@ -126,7 +126,10 @@ class Engine:
         return self._store.get(task_id)
 
     def tasks(self, wanted: TasksRequest) -> list[Task]:
-        """States in the order asked for, newest first inside each; canceled ones count as complete (§1.4)."""
+        """States in the order asked for, newest first inside each; canceled ones count as complete (§1.4).
+
+        Takes a moment for thousands of tasks: call it in a thread.
+        """
         lower = wanted.before.timestamp() if wanted.before else 0.0
         upper = wanted.after.timestamp() if wanted.after else math.inf
         found: list[Task] = []

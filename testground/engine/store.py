@@ -1,6 +1,7 @@
 """Tasks in SQLite: a row holds the task as JSON and the few columns that are searched by.
 
-One connection, used from the engine's loop only: an insert takes tens of microseconds, so there is no thread.
+One connection, written from the engine's loop only: an insert takes tens of microseconds, so there is no thread. Other
+threads may read.
 """
 
 from __future__ import annotations
