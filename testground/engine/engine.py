@@ -15,7 +15,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from testground import health, plugins
-from testground.api import xid
+from testground.api import rpc, xid
 from testground.api.manifest import Manifest
 from testground.api.rpc import BuildRequest, RunRequest, TasksRequest
 from testground.api.task import Sources, State, Task, TaskInput, TaskType
@@ -42,6 +42,9 @@ from testground.sync.server import SyncServer
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 15.0
+
+PATIENCE_SECONDS = 1.0
+"""How long a follower waits for the start of a task before it is told what the task waits for."""
 
 INTERRUPTED = "the daemon was interrupted while the task was processing"
 
@@ -142,12 +145,16 @@ class Engine:
     async def logs(self, task_id: str, follow: bool) -> AsyncIterator[bytes]:
         """Whole chunk lines of the task's log; with `follow`, until its final state is stored.
 
-        Raises `UnknownError`.
+        A follower of a task that waits for long is told why. Raises `UnknownError`.
         """
         task = self.task(task_id)
         if follow and not task.finished:
             milestones = self._milestones.setdefault(task.id, _Milestones())
-            await milestones.started.wait()
+            with anyio.move_on_after(PATIENCE_SECONDS):
+                await milestones.started.wait()
+            if not milestones.started.is_set():
+                yield self._why_waiting(task.id)
+                await milestones.started.wait()
             if supervision := self._active.get(task.id):
                 async for lines in supervision.log.follow():
                     yield lines
@@ -290,6 +297,11 @@ class Engine:
         if milestones := self._milestones.pop(task.id, None):
             milestones.started.set()
             milestones.finished.set()
+
+    def _why_waiting(self, task_id: str) -> bytes:
+        ahead = self._store.waiting_ahead(task_id)
+        line = rpc.console_line("info", "waiting for a free worker", {"processing": len(self._active), "ahead": ahead})
+        return rpc.progress(line.encode()) + b"\n"
 
     # -- queue ------------------------------------------------------------------------------------------------
 

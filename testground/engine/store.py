@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class Store:
     def count_waiting(self) -> int:
         count: int = self._run("count_waiting").fetchone()[0]
         return count
+
+    def waiting_ahead(self, task_id: str) -> int:
+        """How many waiting tasks come before this one."""
+        return sum(1 for _ in takewhile(lambda row: row[0] != task_id, self._run("waiting")))
 
     def in_state(self, state: State) -> list[Task]:
         return list(self._tasks(self._run("in_state", state=state)))

@@ -190,6 +190,22 @@ async def test_queue_order_and_capacity(tmp_path):
         assert ends[2].states[1].created < ends[1].states[1].created
 
 
+async def test_a_follower_of_a_task_that_waits_is_told_what_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_module, "PATIENCE_SECONDS", 0.1)
+    async with _engine(_env(tmp_path, workers=1)) as engine:
+        held = engine.queue_run(_run(_script(tmp_path, "sleep 1000", "hold.sh")), MANIFEST, None)
+        await _until_state(engine, held, State.PROCESSING)
+        ahead, waiting = (engine.queue_run(_run(_script(tmp_path, OK)), MANIFEST, None) for _ in range(2))
+        heard, decoder = "", rpc.ChunkDecoder()
+        async for lines in engine.logs(waiting, follow=True):
+            heard += "".join(chunk.payload.decode() for chunk in decoder.feed(lines))
+            if not engine.task(held).finished:
+                assert 'waiting for a free worker\t{"processing": 1, "ahead": 1}' in heard
+                engine.kill(held, "enough")
+        assert "run finished with outcome = success" in heard
+        assert engine.task(ahead).finished
+
+
 async def test_kill(tmp_path):
     async with _engine(_env(tmp_path, workers=1)) as engine:
         running = engine.queue_run(_run(_script(tmp_path, "sleep 1000")), MANIFEST, None)
