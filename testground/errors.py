@@ -144,7 +144,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest known name, or the list of what there is, or nothing."""
     import difflib  # costs a millisecond, which every instance of a run would pay
 
-    names = sorted(set(known))
+    names = sorted(set(known) - {""})
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"

@@ -57,6 +57,8 @@ def build(session: Session, job: Job, *, wait: bool, write_to: Path | None = Non
 def run(session: Session, job: Job, choices: Choices) -> int:
     """Submit runs one after the other; when waiting, follow and collect them. Returns the exit status."""
     run_ids = job.run_ids(choices.run_ids)
+    for what, file in (("result file", choices.result_file), ("outputs", choices.collect_file)):
+        _check_place(what, Path(file))
     with session.daemon() as daemon:
         wait = choices.wait or choices.collect or len(run_ids) > 1 or daemon.embedded
         sequence = _Sequence(session, daemon, job, choices, run_ids, wait)
@@ -155,6 +157,12 @@ class _Sequence:
 
 def _passed(task: Task) -> bool:
     return task.outcome is Outcome.SUCCESS and not task.error
+
+
+def _check_place(what: str, file: Path) -> None:
+    """It may be hours until the file is written; that it cannot be is known now."""
+    if not file.parent.is_dir():
+        raise TestgroundError(f"cannot write the {what} {file}: there is no directory {file.parent}")
 
 
 def _follow(session: Session, daemon: Daemon, task_id: str, title: str) -> Task:
