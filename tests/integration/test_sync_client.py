@@ -158,7 +158,9 @@ async def test_the_death_of_a_peer_is_told(server: SyncServer) -> None:
             tasks.start_soon(_expect_peer_lost, lambda: living.barrier(STATE + "ready", 2), "it needs 2, has 1")
             assert await anext(subscription) == "1"
             server.service.member_ended(members[1], "exit code 1")
-            await _expect_peer_lost(lambda: anext(subscription), r"single\[001\] died \(exit code 1\) before publishing")
+            await _expect_peer_lost(
+                lambda: anext(subscription), r"single\[001\] died \(exit code 1\) before publishing"
+            )
         await _expect_peer_lost(lambda: living.barrier(STATE + "ready", 2), r"single\[001\] died \(exit code 1\)")
         assert await living.signal(STATE + "ready") == 2
         await _expect_peer_lost(lambda: anext(subscription), "peers")
