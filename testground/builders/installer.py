@@ -44,7 +44,7 @@ async def install(path: Path, packages: Path, requirements: Requirements, *, own
     seeded = own and await to_thread.run_sync(_seed, packages)
     if seeded and not requirements.lines:
         return
-    with tempfile.TemporaryDirectory(prefix="testground-") as directory:
+    with tempfile.TemporaryDirectory(dir=path) as directory:  # which is cleared if the daemon is killed meanwhile
         files = _write_lists(Path(directory), requirements)
         install = ["pip", "install", "--python", path / "bin" / "python", *files]
         try:

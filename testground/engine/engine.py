@@ -277,6 +277,7 @@ class Engine:
             return State.CANCELED
         if output.lost:
             output.warn(output.lost)
+            log.warning("task %s: %s", task.id, output.lost)
         task.error = ""
         return State.COMPLETE
 

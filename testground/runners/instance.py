@@ -20,6 +20,7 @@ SHOWN_OF_ALL = 200_000
 """Lines that all instances of a run may put there together, beyond the few that each may in any case."""
 SHOWN_OF_EACH = 100
 SPOOLED_BYTES = 256 << 20
+PARTIAL = ".partial"
 LONGEST_SHOWN = 8192
 LONGEST_TRACE = 1 << 18
 """Of a failure or crash, with its stack trace."""
@@ -157,12 +158,22 @@ class Spool:
         return self._out.lost or self._err.lost
 
 
+def name_spooled(run_directory: Path) -> None:
+    """What was spooled when a daemon was killed gets its name now."""
+    for partial in run_directory.glob(f"*/*/run.*{PARTIAL}"):
+        target = partial.with_name(partial.name.removesuffix(PARTIAL))
+        if target.exists():
+            partial.unlink()
+        else:
+            partial.replace(target)
+
+
 class _Copy:
     """One stream, on its way to `target`."""
 
     def __init__(self, target: Path) -> None:
         self.lost = ""
-        self._target, self._partial = target, target.with_name(f"{target.name}.partial")
+        self._target, self._partial = target, target.with_name(f"{target.name}{PARTIAL}")
         self._file: FileIO | None = None
         self._room = SPOOLED_BYTES
 

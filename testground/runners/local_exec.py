@@ -21,14 +21,14 @@ import anyio
 from anyio import to_thread
 
 from testground.api.task import RunResult
-from testground.config import EnvConfig
+from testground.config import EnvConfig, Home
 from testground.drivers import leftovers, process, reaper, trees
-from testground.errors import RunError, unwrapped
+from testground.errors import RunError, UnknownError, unwrapped
 from testground.health import Check
 from testground.plugins import ComponentConfig, Output, RunGroupInput, RunInput, Stop
 from testground.runners import environment, events, outputs, verdict
 from testground.runners.events import Event, Kind
-from testground.runners.instance import Listener, Spool, Stage
+from testground.runners.instance import Listener, Spool, Stage, name_spooled
 from testground.runners.verdict import Ledger
 from testground.sync.service import Member, Wait
 
@@ -110,7 +110,7 @@ class LocalExec:
     async def reap(self, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
         ended = await to_thread.run_sync(leftovers.kill, list(run_ids))
         for run_id in run_ids:
-            await to_thread.run_sync(_remove, _work_directory(run_id))
+            await to_thread.run_sync(_tidy, env.home, run_id)
         return [f"ended {len(ended)} leftover processes of interrupted runs"] if ended else []
 
     async def close(self) -> None:
@@ -327,6 +327,12 @@ def _work_directory(run_id: str) -> Path:
 def _clean(run_id: str, work: Path) -> None:
     leftovers.kill([run_id])
     _remove(work)
+
+
+def _tidy(home: Home, run_id: str) -> None:
+    _remove(_work_directory(run_id))
+    with contextlib.suppress(UnknownError, OSError):
+        name_spooled(outputs.find(home, LocalExec.id, run_id))
 
 
 def _remove(work: Path) -> None:

@@ -128,6 +128,8 @@ def test_killed_daemon(home):
     second = home.start()
     follow = home.command("logs", "--task", waiting, "--follow")
     assert "run finished with outcome = success (single:2/2)" in follow
+    kept = home.root.glob(f"data/outputs/local_exec/crash/{hanging}/single/*/run.*")
+    assert sorted((file.name, file.read_text()) for file in kept) == 2 * [("run.out", "hanging\n")]
     status = home.command("status", "--task", hanging)
     assert "canceled" in status
     log = home.command("logs", "--task", hanging)

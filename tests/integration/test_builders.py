@@ -96,10 +96,11 @@ class Workshop:
         )
 
     async def build(self, builder: Builder, files: dict[str, str], **options: Any) -> str:
+        build = self.input(builder, files, **options)
         with anyio.fail_after(50):
-            artifact = await builder.build(self.input(builder, files, **options))
+            artifact = await builder.build(build)
         assert builder.is_cached(artifact)
-        assert not list(self.work.glob("*partial*"))
+        assert not list(self.work.glob(f"*partial-{build.build_id}*"))  # others may be under way
         return artifact
 
     def environments(self) -> list[Path]:
