@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 from pydantic import ValidationError
@@ -18,10 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from testground.api.rpc import Chunk
-from testground.api.task import Outcome, RunResult, Task, TaskType
+from testground.api.task import InstanceFailure, Outcome, RunResult, Task, TaskType
 
 STATES = {"running": "cyan", "ok": "green", "failed": "red"}
-SHOWN_FAILURES = 5
+SHOWN = 5
+"""Reasons, and instances of a reason; the others are counted."""
 
 
 class Screen:
@@ -124,14 +125,28 @@ def _reasons(task: Task) -> Iterator[RenderableType]:
     for group, outcome in sorted(result.outcomes.items()):
         style = "green" if outcome.ok == outcome.total else "red"
         yield Text.assemble(f"{group}: ", (f"{outcome.ok}/{outcome.total} ok", style))
-    for position, failure in enumerate(result.failures[:SHOWN_FAILURES]):
-        prefix = "then: " if position else "first failure: "
-        yield Text.assemble((prefix, "bold"), f"{failure.instance} after {failure.seconds:.1f}s: {failure.reason}")
-    if len(result.failures) > SHOWN_FAILURES:
-        yield Text(f"… and {len(result.failures) - SHOWN_FAILURES} more")
-    if result.failures and (lines := result.failures[0].last_lines):
-        yield Text(f"the last lines of {result.failures[0].instance}:", style="bold")
-        yield Padding(Text.from_ansi("\n".join(lines), style="dim"), (0, 0, 0, 4))
+    if result.failures:
+        yield from _failures(result.failures[0], result.failures[1:])
+
+
+def _failures(first: InstanceFailure, others: Sequence[InstanceFailure]) -> Iterator[RenderableType]:
+    """The others by their reason: of a hundred instances, most fail for the same one."""
+    yield Text.assemble(("first failure: ", "bold"), f"{first.instance} after {first.seconds:.1f}s: {first.reason}")
+    by_reason: dict[str, list[str]] = {}
+    for failure in others:
+        by_reason.setdefault(failure.reason, []).append(failure.instance)
+    for reason, names in list(by_reason.items())[:SHOWN]:
+        yield Text.assemble(("then: ", "bold"), f"{_listed(names)}: {reason}")
+    if len(by_reason) > SHOWN:
+        yield Text(f"… and others for {len(by_reason) - SHOWN} more reason(s)")
+    if first.last_lines:
+        yield Text(f"the last lines of {first.instance}:", style="bold")
+        yield Padding(Text.from_ansi("\n".join(first.last_lines), style="dim"), (0, 0, 0, 4))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
 
 
 def _result(task: Task) -> RunResult:

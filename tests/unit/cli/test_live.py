@@ -58,15 +58,16 @@ def test_the_verdict_says_why() -> None:
     failures = [
         {"instance": f"g[{i}]", "reason": "died" if i == 0 else "waited for g[0]", "seconds": i, "last_lines": ["boom"]}
         for i in range(7)
-    ]
+    ] + [{"instance": f"h[{i}]", "reason": f"reason {i}"} for i in range(5)]
     result = {"outcome": "failure", "outcomes": {"g": {"ok": 1, "total": 8}}, "failures": failures}
     lines = [line.strip("│ ") for line in rendered(verdict("plan:case run r", task(result=result)))]
     assert lines[0].startswith("╭─ plan:case run r: failure ─")
     assert lines[1:-1] == [
         "g: 1/8 ok",
         "first failure: g[0] after 0.0s: died",
-        *(f"then: g[{i}] after {i}.0s: waited for g[0]" for i in range(1, 5)),
-        "… and 2 more",
+        "then: g[1], g[2], g[3], g[4], g[5] and 1 more: waited for g[0]",
+        *(f"then: h[{i}]: reason {i}" for i in range(4)),
+        "… and others for 1 more reason(s)",
         "the last lines of g[0]:",
         "boom",
     ]
