@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from testground import health, plugins
 from testground.api import rpc, xid
+from testground.api.composition import Composition
 from testground.api.manifest import Manifest
 from testground.api.rpc import BuildRequest, RunRequest, TasksRequest
 from testground.api.task import Sources, State, Task, TaskInput, TaskType
@@ -247,6 +248,8 @@ class Engine:
         try:
             state = await self._attempt(task, supervision)
         finally:
+            if task.result is not None:  # its work was done when the shutdown came
+                state, task.error = State.COMPLETE, ""
             await self._wind_up(task, state, supervision)
 
     async def _wind_up(self, task: Task, state: State, supervision: Supervision) -> None:
@@ -285,11 +288,16 @@ class Engine:
         assert task.input is not None
         job = Job(task.id, task.input, supervision.log, supervision.stop)
         if task.type is TaskType.BUILD:
-            task.result = await supervision.abruptly(jobs.build, self._workshop, job)
+            await supervision.abruptly(self._build, task, job)
             return
         task.composition = await supervision.abruptly(jobs.prepare_run, self._workshop, job)
-        result = await supervision.gently(jobs.run, self._workshop, job, task.composition)
-        task.result = result.wire()
+        await supervision.gently(self._run, task, job, task.composition)
+
+    async def _build(self, task: Task, job: Job) -> None:
+        task.result = await jobs.build(self._workshop, job)
+
+    async def _run(self, task: Task, job: Job, composition: Composition) -> None:
+        task.result = (await jobs.run(self._workshop, job, composition)).wire()
 
     def _finish(self, task: Task, state: State) -> None:
         """Store the final state, then let followers know."""

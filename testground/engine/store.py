@@ -33,6 +33,7 @@ class Store:
     """All tasks of a home. `path` None keeps them in memory."""
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path or "in memory"
         self._unsaved: dict[str, Task] = {}
         """What could not be written, as with a full disk; it is tried again with every use of the store."""
         try:
@@ -124,7 +125,7 @@ class Store:
         try:
             return self._db.execute(_QUERIES[query], values)
         except sqlite3.Error as error:
-            raise RunError(f"the task store cannot be used: {error}") from error
+            raise RunError(f"the task store {self._path} cannot be used: {error}") from error
 
 
 def enter(task: Task, state: State) -> None:

@@ -181,9 +181,12 @@ class _Run:
         waits = self._run.sync.service.waiting(self._run.run_id)
         if self._first_waits is None:
             self._first_waits = waits
+        by_member: dict[Member | None, list[Wait]] = {}
+        for wait in waits:
+            by_member.setdefault(wait.member, []).append(wait)
         for instance in self._instances:
             if instance.ledger.ended_after is None:
-                place = verdict.waiting_text(wait for wait in waits if wait.member == instance.member)
+                place = verdict.waiting_text(by_member.get(instance.member, ()))
                 where = f", waiting {place}" if place else ""
                 what = "had not started" if instance.state == WAITING else f"was still running{where}"
                 instance.ledger.stopped(f"{what} when the run was ended: {self._run.stop.reason}")

@@ -25,6 +25,7 @@ from testground.engine import engine as engine_module
 from testground.engine.engine import Engine
 from testground.engine.store import Store, enter
 from testground.errors import QueueFullError, RequestError, RunError, UnknownError
+from testground.runners import local_exec
 from testground.sync.server import open_server
 from testground.sync.service import Service
 
@@ -356,6 +357,38 @@ async def test_a_shutdown_leaves_what_waits(tmp_path, monkeypatch):
     store = Store(env.home.daemon / "tasks.db")
     assert store.get(done).outcome is Outcome.SUCCESS
     assert store.get(waiting).state is State.SCHEDULED
+    store.close()
+
+
+async def test_a_shutdown_at_the_very_end_of_a_run_does_not_cost_its_result(tmp_path, monkeypatch):
+    """It comes while the runner cleans up, where it cannot be cancelled."""
+    env, real = _env(tmp_path), local_exec._clean
+
+    def clean(*args):
+        anyio.from_thread.run_sync(engine._workers.cancel_scope.cancel)
+        real(*args)
+
+    monkeypatch.setattr(local_exec, "_clean", clean)
+    async with _engine(env) as engine:
+        task_id = engine.queue_run(_run(_script(tmp_path, OK)), MANIFEST, None)
+        async for _ in engine.logs(task_id, follow=True):
+            pass
+    store = Store(env.home.daemon / "tasks.db")
+    assert store.get(task_id).outcome is Outcome.SUCCESS and store.get(task_id).error == ""
+    store.close()
+
+
+async def test_a_shutdown_during_a_build_leaves_nothing(tmp_path):
+    env = _env(tmp_path)
+    async with _engine(env) as engine:
+        task_id = engine.queue_build(*_build(env, OK, "echo building; sleep 1000"))
+        async for lines in engine.logs(task_id, follow=True):
+            if any(chunk.payload == b"building\n" for chunk in rpc.ChunkDecoder().feed(lines)):
+                break
+    assert leftovers.kill([task_id]) == []
+    assert not any((env.home.work / "requests").iterdir())
+    store = Store(env.home.daemon / "tasks.db")
+    assert "the daemon was shut down" in store.get(task_id).error
     store.close()
 
 
