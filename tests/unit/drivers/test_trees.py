@@ -42,7 +42,7 @@ def test_directories_without_permissions():
         module.chmod(0o644)
         python = _python_for_everybody() if os.geteuid() == 0 else sys.executable
         subprocess.run(
-            [python, "-c", script, str(module), str(root)],
+            [python, "-B", "-c", script, str(module), str(root)],
             check=True,
             timeout=20,
             user=65534 if os.geteuid() == 0 else None,
