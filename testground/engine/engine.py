@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import traceback
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -21,8 +20,8 @@ from testground.api.manifest import Manifest
 from testground.api.rpc import BuildRequest, RunRequest, TasksRequest
 from testground.api.task import Sources, State, Task, TaskInput, TaskType
 from testground.config import EnvConfig
-from testground.drivers import leftovers, reaper, tools, trees
-from testground.engine import jobs
+from testground.drivers import tools
+from testground.engine import cleanup, jobs
 from testground.engine.builds import BuildCache
 from testground.engine.jobs import Job, Workshop
 from testground.engine.log import TaskLog, pieces
@@ -82,8 +81,7 @@ class Engine:
         finally:
             self._store.close()
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await _close_runners()
-                await to_thread.run_sync(reaper.shared.close)
+                await cleanup.close_runners()
 
     # -- requests ---------------------------------------------------------------------------------------------
 
@@ -178,7 +176,7 @@ class Engine:
             return
         task.error = _canceled_text(task, reason)
         self._finish(task, State.CANCELED)
-        self._workers.start_soon(to_thread.run_sync, _discard_sources, task)
+        self._workers.start_soon(to_thread.run_sync, cleanup.discard_sources, task)
 
     def delete(self, task_id: str) -> None:
         """Kill a task and remove it from the store, with its log. Raises `UnknownError`."""
@@ -255,7 +253,7 @@ class Engine:
     async def _wind_up(self, task: Task, state: State, supervision: Supervision) -> None:
         try:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_clean_up, task, state)
+                await to_thread.run_sync(cleanup.after, task, state)
         except Exception:
             log.exception("what task %s left behind could not be removed", task.id)
         finally:
@@ -338,30 +336,15 @@ class Engine:
     async def _recover(self) -> None:
         """Tasks that were processing when the last daemon died: canceled, and what they left behind removed."""
         interrupted = self._store.in_state(State.PROCESSING)
-        removed: list[str] = []
-        for name in dict.fromkeys(task.runner for task in interrupted if task.type is TaskType.RUN):
-            removed += await _reap(name, [task.id for task in interrupted if task.runner == name], self._env)
-        if ended := await to_thread.run_sync(leftovers.kill, [task.id for task in interrupted]):
-            removed.append(f"ended {len(ended)} leftover processes of interrupted builds")
+        removed = await cleanup.after_crash(interrupted, self._env)
         for task in interrupted:
             task.error = _canceled_text(task, INTERRUPTED)
             task_log = TaskLog(self._log_path(task.id))
             task_log.error(INTERRUPTED, cleanup=removed)
             task_log.close()
             self._finish(task, State.CANCELED)
-        await to_thread.run_sync(self._remove_strays)
-
-    def _remove_strays(self) -> None:
-        """Unpacked requests that no waiting task needs, and builds that were under way."""
-        work = self._env.home.work
-        kept = {
-            Path(task.input.sources.base_dir)
-            for task in self._store.in_state(State.SCHEDULED)
-            if task.input and task.input.sources and task.input.sources.base_dir
-        }
-        for path in (*work.glob("requests/*"), *work.glob("*.partial-*")):
-            if path not in kept:
-                _remove(path)
+        waiting = self._store.in_state(State.SCHEDULED)
+        await to_thread.run_sync(cleanup.remove_strays, self._env.home.work, waiting)
 
     def _log_path(self, task_id: str) -> Path:
         return self._env.home.daemon / f"{task_id}.out"
@@ -396,42 +379,6 @@ def _stored_as(state: State) -> tuple[State, ...]:
     if state is State.COMPLETE:
         return State.COMPLETE, State.CANCELED
     return () if state is State.CANCELED else (state,)
-
-
-async def _close_runners() -> None:
-    for name in plugins.runner_ids():
-        try:
-            await plugins.runner(name).close()
-        except Exception:
-            log.exception("runner %s could not be closed", name)
-
-
-async def _reap(runner: str, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
-    """What a runner cannot remove, or a runner that is gone, must not keep the daemon from starting."""
-    try:
-        return await plugins.runner(runner).reap(run_ids, env)
-    except (TestgroundError, OSError) as error:
-        return [f"what the run left behind could not be removed: {_sentence(error)}"]
-
-
-def _clean_up(task: Task, state: State) -> None:
-    """After a task: tools that have left their process group survive only a build that ended by itself."""
-    if state is State.CANCELED:
-        leftovers.kill([task.id])
-    reaper.shared.forget(task.id)
-    _discard_sources(task)
-
-
-def _discard_sources(task: Task) -> None:
-    """What was unpacked for the task goes with its end."""
-    if task.input and task.input.sources and task.input.sources.base_dir:
-        _remove(Path(task.input.sources.base_dir))
-
-
-def _remove(path: Path) -> None:
-    """What cannot be removed now is removed when the next daemon starts."""
-    with contextlib.suppress(OSError):
-        trees.remove(path)
 
 
 def _sentence(error: TestgroundError | OSError) -> str:

@@ -21,6 +21,7 @@ from testground.api.task import GroupOutcome, Outcome, RunResult, Sources, State
 from testground.builders import generic
 from testground.config import Home
 from testground.drivers import leftovers
+from testground.engine import cleanup
 from testground.engine import engine as engine_module
 from testground.engine.engine import Engine
 from testground.engine.store import Store, enter
@@ -349,7 +350,7 @@ async def test_a_shutdown_leaves_what_waits(tmp_path, monkeypatch):
         anyio.from_thread.run_sync(busy.set)
         assert go_on.wait(10)
 
-    monkeypatch.setattr(engine_module, "_clean_up", clean_up)
+    monkeypatch.setattr(cleanup, "after", clean_up)
     async with _engine(env) as engine:
         done, waiting = (engine.queue_run(_run(_script(tmp_path, OK)), MANIFEST, None) for _ in range(2))
         await busy.wait()
