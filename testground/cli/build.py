@@ -72,6 +72,6 @@ def composition(
 def purge(ctx: typer.Context, builder: options.Builder, plan: options.Plan) -> None:
     """Forget what the builds of a plan left behind."""
     here = session.of(ctx)
-    with here.daemon() as daemon, here.output.answer() as show:
+    with here.daemon(idle=True) as daemon, here.output.answer() as show:
         daemon.client.purge(builder, plan, show)
     here.output.line(f"finished purging testplan {plan} for builder {builder}")

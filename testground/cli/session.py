@@ -20,6 +20,7 @@ from testground.errors import ConfigError, TestgroundError
 if TYPE_CHECKING:
     import typer
 
+    from testground.api.task import State
     from testground.client import Client
     from testground.config import EnvConfig
     from testground.daemon.lock import Holder
@@ -56,8 +57,11 @@ class Session:
         return env
 
     @contextlib.contextmanager
-    def daemon(self) -> Iterator[Daemon]:
-        """The daemon at the given endpoint, else the one of this home, else one that ends with this command."""
+    def daemon(self, *, idle: bool = False) -> Iterator[Daemon]:
+        """The daemon at the given endpoint, else the one of this home, else one that ends with this command.
+
+        A command that only asks for something wants the last one `idle`: it leaves waiting tasks to another.
+        """
         from testground.client import Client
 
         endpoint = self._running()
@@ -66,7 +70,7 @@ class Session:
                 client.greet()
                 yield Daemon(client)
             return
-        with self._embedded() as daemon:
+        with self._embedded(idle) as daemon:
             yield daemon
 
     def _running(self) -> str:
@@ -93,13 +97,14 @@ class Session:
         return holder if holder and _alive(holder.pid) else None
 
     @contextlib.contextmanager
-    def _embedded(self) -> Iterator[Daemon]:
+    def _embedded(self, idle: bool) -> Iterator[Daemon]:
+        from testground.api.task import State
         from testground.client import Client
         from testground.daemon.main import embedded
 
         with contextlib.ExitStack() as stack:
             try:
-                endpoint, ours = stack.enter_context(embedded(self.env)), True
+                endpoint, ours = stack.enter_context(embedded(self.env, idle=idle)), True
             except ConfigError:
                 endpoint, ours = self._neighbour(), False
                 if not endpoint:
@@ -112,7 +117,7 @@ class Session:
                 yield Daemon(client, embedded=ours)
             finally:
                 if ours and not isinstance(sys.exception(), Interrupted):
-                    self._linger(client)
+                    self._linger(client, [State.PROCESSING] if idle else [State.PROCESSING, State.SCHEDULED])
 
     def _neighbour(self) -> str:
         """The daemon of another command, which was starting when this one looked for it. Empty: there is none."""
@@ -123,12 +128,12 @@ class Session:
             time.sleep(0.05)
         return ""
 
-    def _linger(self, client: Client) -> None:
+    def _linger(self, client: Client, states: list[State]) -> None:
         """Tasks of other commands that found our daemon, or of one that died, end before it does."""
         from testground.api import rpc
-        from testground.api.task import State, TaskType
+        from testground.api.task import TaskType
 
-        wanted = rpc.TasksRequest(types=list(TaskType), states=[State.PROCESSING, State.SCHEDULED])
+        wanted = rpc.TasksRequest(types=list(TaskType), states=states)
         followed: set[str] = set()
         with contextlib.suppress(TestgroundError):
             while waiting := [task for task in client.tasks(wanted) if task.id not in followed]:

@@ -51,7 +51,7 @@ def tasks(ctx: typer.Context) -> None:
     here = session.of(ctx)
     states = [State.SCHEDULED, State.PROCESSING, State.COMPLETE]
     request = rpc.TasksRequest(types=list(TaskType), states=states)
-    with here.daemon() as daemon, here.output.answer() as show:
+    with here.daemon(idle=True) as daemon, here.output.answer() as show:
         found = daemon.client.tasks(request, show)
     here.output.table([COLUMNS, *map(_row, found)])
 
@@ -63,7 +63,7 @@ def status(
 ) -> None:
     """Show the state of a task and its outcome."""
     here = session.of(ctx)
-    with here.daemon() as daemon, here.output.answer() as show:
+    with here.daemon(idle=True) as daemon, here.output.answer() as show:
         found = daemon.client.status(task, show)
     here.output.line(_described(found))
     if extended:
@@ -98,7 +98,7 @@ def collect(
     if not run_id:
         raise UsageError("missing run id")
     here = session.of(ctx)
-    with here.daemon() as daemon:
+    with here.daemon(idle=True) as daemon:
         found = collecting.collect(here, daemon.client, runner, run_id, Path(output or f"{run_id}.tgz"))
     if not found:
         raise typer.Exit(EXIT_FAILED)
@@ -115,7 +115,7 @@ def terminate(
     if not runner and not builder:
         raise UsageError("specify something to terminate")
     here = session.of(ctx)
-    with here.daemon() as daemon, here.output.answer() as show:
+    with here.daemon(idle=True) as daemon, here.output.answer() as show:
         daemon.client.terminate(runner, builder, show)
 
 
@@ -126,7 +126,7 @@ def healthcheck(
 ) -> None:
     """Check what a runner needs. Exit status 1: something is missing, and was not mended."""
     here = session.of(ctx)
-    with here.daemon() as daemon, here.output.answer() as show:
+    with here.daemon(idle=True) as daemon, here.output.answer() as show:
         report = daemon.client.healthcheck(runner, fix=fix, on_progress=show)
     here.output.line(f"finished checking runner {runner}")
     here.output.line(str(report))

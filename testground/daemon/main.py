@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import resource
 import socket
@@ -40,7 +41,12 @@ Ready = Callable[[str], None]
 
 
 async def serve(
-    env: EnvConfig, *, listen: str | None = None, on_ready: Ready | None = None, signals: bool = True
+    env: EnvConfig,
+    *,
+    listen: str | None = None,
+    on_ready: Ready | None = None,
+    signals: bool = True,
+    idle: bool = False,
 ) -> None:
     """Serve a home until SIGINT, SIGTERM or SIGHUP, or until cancelled; nothing is left running then.
 
@@ -55,16 +61,17 @@ async def serve(
         stack.enter_context(console.attached() if signals else console.muted())
         if signals:
             stack.enter_context(process_signals.setting(stop))
-        await _serve(env, listen or env.daemon.listen, stop, on_ready)
+        await _serve(env, listen or env.daemon.listen, stop, on_ready, idle)
 
 
 @contextlib.contextmanager
-def embedded(env: EnvConfig) -> Iterator[str]:
+def embedded(env: EnvConfig, *, idle: bool = False) -> Iterator[str]:
     """A daemon on free loopback ports for the duration of the block; yields its endpoint.
 
-    It takes the client's token of `env`, or none. Raises what `serve` raises.
+    It takes the client's token of `env`, or none. `idle`: it is only to answer, see `Engine.serve`. Raises what `serve`
+    raises.
     """
-    daemon = _Embedded(env)
+    daemon = _Embedded(env, idle)
     try:
         yield daemon.start()
     finally:
@@ -83,7 +90,7 @@ def raise_file_limit() -> None:
             return
 
 
-async def _serve(env: EnvConfig, listen: str, stop: anyio.Event, on_ready: Ready | None) -> None:
+async def _serve(env: EnvConfig, listen: str, stop: anyio.Event, on_ready: Ready | None, idle: bool) -> None:
     with lock.hold(env.home) as held, server.bind(listen, "daemon.listen") as sock:
         endpoint = server.endpoint_of(sock, listen, "daemon.listen")
         raise_file_limit()
@@ -91,7 +98,7 @@ async def _serve(env: EnvConfig, listen: str, stop: anyio.Event, on_ready: Ready
             engine = Engine(env, sync)
             exchanges = Exchanges(engine, env)
             web = Server(app.create(exchanges, env, listen))
-            await group.start(engine.serve)
+            await group.start(functools.partial(engine.serve, idle=idle))
             await group.start(_serve_web, web, sock)
             try:
                 held.record(endpoint=endpoint, sync=f"{sync.host}:{sync.port}")
@@ -151,8 +158,9 @@ def _say(message: str, **fields: str) -> None:
 
 
 class _Embedded:
-    def __init__(self, env: EnvConfig) -> None:
+    def __init__(self, env: EnvConfig, idle: bool) -> None:
         self._env = _private(env)
+        self._idle = idle
         self._thread = threading.Thread(target=self._run, name="testground-daemon", daemon=True)
         self._decided = threading.Event()
         self._scope: anyio.CancelScope | None = None
@@ -192,7 +200,7 @@ class _Embedded:
         if self._stopping:
             return
         with self._scope:
-            await serve(self._env, on_ready=self._ready, signals=False)
+            await serve(self._env, on_ready=self._ready, signals=False, idle=self._idle)
 
     def _ready(self, endpoint: str) -> None:
         self._endpoint = endpoint

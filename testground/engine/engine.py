@@ -70,13 +70,16 @@ class Engine:
         self._work_there = anyio.Event()
         self._workers: TaskGroup
 
-    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Recover from the last daemon's end, then work until cancelled. Interrupted tasks are stored as canceled."""
+    async def serve(self, *, idle: bool = False, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Recover from the last daemon's end, then work until cancelled. Interrupted tasks are stored as canceled.
+
+        When `idle`, what an earlier daemon left waiting goes on waiting until something is queued.
+        """
         try:
             await self._recover()
             async with anyio.create_task_group() as self._workers:
                 for _ in range(self._config.workers):
-                    self._workers.start_soon(self._worker)
+                    self._workers.start_soon(self._worker, idle)
                 task_status.started()
         finally:
             self._store.close()
@@ -134,12 +137,13 @@ class Engine:
         """
         lower = wanted.before.timestamp() if wanted.before else 0.0
         upper = wanted.after.timestamp() if wanted.after else math.inf
-        found: list[Task] = []
+        found: dict[str, Task] = {}
         for state in dict.fromkeys(wanted.states or []):
             for task in self._store.between(_stored_as(state), lower, upper):
                 if task.type in (wanted.types or []) and _matches(task, wanted):
-                    found.append(task)
-        return found
+                    found.pop(task.id, None)  # it went on to this state while we looked
+                    found[task.id] = task
+        return list(found.values())
 
     async def logs(self, task_id: str, follow: bool) -> AsyncIterator[bytes]:
         """Whole chunk lines of the task's log; with `follow`, until its final state is stored.
@@ -218,7 +222,9 @@ class Engine:
 
     # -- work -------------------------------------------------------------------------------------------------
 
-    async def _worker(self) -> None:
+    async def _worker(self, idle: bool) -> None:
+        if idle:
+            await self._work_there.wait()
         while True:
             await anyio.lowlevel.checkpoint()  # a shutdown leaves what waits to the next daemon
             task = self._next()

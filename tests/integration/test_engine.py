@@ -1,6 +1,7 @@
 """The engine with a real store, real builds and real instances: queue, kill, timeout, recovery."""
 
 import asyncio
+import functools
 import json
 import re
 import shutil
@@ -49,11 +50,11 @@ def _env(tmp_path, **scheduler):
 
 
 @asynccontextmanager
-async def _engine(env):
+async def _engine(env, **how):
     with anyio.fail_after(60):
         async with open_server(Service(), "127.0.0.1", 0) as server, anyio.create_task_group() as tasks:
             engine = Engine(env, server)
-            await tasks.start(engine.serve)
+            await tasks.start(functools.partial(engine.serve, **how))
             yield engine
             tasks.cancel_scope.cancel()
 
@@ -261,6 +262,24 @@ async def test_recovery_after_a_crash(tmp_path):
         assert done.outcome is Outcome.SUCCESS
         assert engine.task(waiting).outcome is Outcome.SUCCESS
         assert not stray.exists()
+
+
+async def test_an_idle_engine_leaves_what_waits_until_something_is_queued(tmp_path):
+    env = _env(tmp_path)
+    script = _script(tmp_path, OK)
+    async with _engine(env) as engine:
+        template = engine.task(engine.queue_run(_run(script), MANIFEST, None))
+        await _wait(engine, template.id)
+    store = Store(env.home.daemon / "tasks.db")
+    left = template.model_copy(update={"id": "c0ffee0000000000000g", "states": template.states[:1]})
+    store.add(left)
+    store.close()
+    async with _engine(env, idle=True) as engine:
+        await anyio.wait_all_tasks_blocked()
+        assert engine.task(left.id).state is State.SCHEDULED
+        queued = engine.queue_run(_run(script), MANIFEST, None)
+        assert (await _wait(engine, queued))[0].outcome is Outcome.SUCCESS
+        assert (await _wait(engine, left.id))[0].outcome is Outcome.SUCCESS
 
 
 async def test_shutdown_cancels_what_is_under_way(tmp_path):

@@ -141,7 +141,7 @@ def test_errors_have_their_exit_status(cli: Any, monkeypatch: pytest.MonkeyPatch
     class SpecialError(TestgroundError):
         exit_code = 7
 
-    def fail(self: object) -> None:
+    def fail(self: object, **how: bool) -> None:
         raise SpecialError("special")
 
     monkeypatch.setattr(session.Session, "daemon", fail)
