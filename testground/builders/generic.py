@@ -38,6 +38,10 @@ def _commands(value: Any) -> Any:
     return value
 
 
+COMPILER_SETTINGS = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "RUSTFLAGS", "GOFLAGS", "NODE_OPTIONS")
+"""Variables of the daemon that build commands inherit and that decide over what they make."""
+
+
 class GenericConfig(ComponentConfig):
     build: Annotated[list[list[str]], BeforeValidator(_commands)] = Field(default_factory=list)
     """Commands, run one after the other without a shell. None: the artifact is ready-made."""
@@ -63,7 +67,8 @@ class ExecGeneric:
     async def toolchain(self, config: ComponentConfig, env: EnvConfig) -> str:
         assert isinstance(config, GenericConfig)
         tools = [common.identity(command[0]) for command in config.build]  # one of the plan is part of the sources
-        return " ".join([sys.platform, platform.machine(), *tools])
+        settings = [f"{name}={os.environ[name]}" for name in COMPILER_SETTINGS if name in os.environ]
+        return " ".join([sys.platform, platform.machine(), *settings, *tools])
 
     async def build(self, build: BuildInput) -> str:
         config = build.config

@@ -37,10 +37,12 @@ def test_numbers_in_the_environment_are_spelled_out() -> None:
     assert GenericConfig.model_validate({"env": {"A": 1, "B": True, "C": "x"}}).env == {"A": "1", "B": "true", "C": "x"}
 
 
-async def test_tools_of_the_system_are_part_of_the_toolchain(tmp_path: Path) -> None:
+async def test_tools_of_the_system_are_part_of_the_toolchain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     env = EnvConfig(home=Home(tmp_path))
     without = await ExecGeneric().toolchain(GenericConfig(), env)
     assert await ExecGeneric().toolchain(GenericConfig(build=[["./build.sh"]]), env) == f"{without} "
+    monkeypatch.setenv("CFLAGS", "-O3")
+    assert "CFLAGS=-O3" in await ExecGeneric().toolchain(GenericConfig(), env)
     assert "/sh@" in await ExecGeneric().toolchain(GenericConfig(build=[["sh", "build.sh"]]), env)
 
 
