@@ -37,10 +37,7 @@ class Store:
         self._unsaved: dict[str, Task] = {}
         """What could not be written, as with a full disk; it is tried again with every use of the store."""
         try:
-            self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_text("schema.sql"))
+            self._db = _open(path)
         except sqlite3.DatabaseError as error:
             raise ConfigError(f"cannot open the task store {path}: {error}") from error
 
@@ -131,6 +128,18 @@ class Store:
 def enter(task: Task, state: State) -> None:
     """Append a state; the last one is the task's current one."""
     task.states.append(DatedState(created=datetime.now(UTC), state=state))
+
+
+def _open(path: Path | None) -> sqlite3.Connection:
+    db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(_text("schema.sql"))
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def _columns(task: Task) -> dict[str, Any]:
