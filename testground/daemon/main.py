@@ -23,7 +23,7 @@ from testground.daemon.exchange import Exchanges
 from testground.daemon.server import Server
 from testground.drivers import process
 from testground.engine.engine import Engine
-from testground.errors import ConfigError, DaemonError
+from testground.errors import ConfigError, DaemonError, unwrapped
 from testground.sync.server import SyncServer, open_server
 from testground.sync.service import Service
 
@@ -57,7 +57,7 @@ async def serve(
     """
     stop = anyio.Event()
     process.prepare_loop()
-    with _lone_error(), contextlib.ExitStack() as stack:
+    with unwrapped(), contextlib.ExitStack() as stack:
         stack.enter_context(console.attached() if signals else console.muted())
         if signals:
             stack.enter_context(process_signals.setting(stop))
@@ -139,18 +139,6 @@ async def _open_sync(listen: str) -> AsyncIterator[SyncServer]:
             opened = await stack.enter_async_context(open_server(Service(), host, 0))
             log.warning("%s is taken; the sync service listens on port %d instead", address, opened.port)
         yield opened
-
-
-@contextlib.contextmanager
-def _lone_error() -> Iterator[None]:
-    """Task groups wrap what is raised in them; callers get the error itself when it is one."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from None
 
 
 def _say(message: str, **fields: str) -> None:

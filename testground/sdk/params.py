@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast, overload
 
 import msgspec
 
 from testground.errors import TestgroundError, did_you_mean
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+    Network: TypeAlias = IPv4Network | IPv6Network
 
 Value = TypeVar("Value")
 REQUIRED: Final[Any] = object()
@@ -88,6 +93,10 @@ class Parameters:
     def rate_param(self, name: str, default: Rate | None = None) -> Rate:
         """From `100/s`, `0.5/m`, `500/5m`."""
         return self._read(name, parse_rate, "a rate such as 100/s", default)
+
+    def network_param(self, name: str, default: Network | None = None) -> Network:
+        """From `16.0.0.0/16` or `fd00::/64`; bits of a host are dropped."""
+        return cast("Network", self._read(name, _parse_network, "a network such as 16.0.0.0/16", default))
 
     def _read(
         self, name: str, parse: Callable[[str], Value], what: str, default: Value | None, *, literal: bool = False
@@ -178,3 +187,9 @@ def _parse_strings(text: str) -> list[str]:
 
 def _parse_sizes(text: str) -> list[int]:
     return [parse_size(str(size)) for size in msgspec.json.decode(text, type=list[str | int])]
+
+
+def _parse_network(text: str) -> Network:
+    from ipaddress import ip_network
+
+    return ip_network(text.strip().strip('"'), strict=False)

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any, TypedDict
 
 import pytest
@@ -213,6 +214,7 @@ Read = Callable[[Parameters], Any]
         (lambda p: p.size_array_param("missing", [1]), [1]),
         (lambda p: p.duration_param("missing", 2), 2),
         (lambda p: p.rate_param("missing", Rate(1, 1)), Rate(1, 1)),
+        (lambda p: p.network_param("missing", ip_network("::/0")), ip_network("::/0")),
         (lambda p: p.is_param_set("text"), True),
         (lambda p: p.is_param_set("missing"), False),
     ],
@@ -239,6 +241,7 @@ def test_accessors(read: Read, expected: object) -> None:
         (lambda p: p.size_array_param("names"), "is not a JSON array of sizes"),
         (lambda p: p.duration_param("text"), "parameter 'text': 'hello' is not a duration such as 1m30s"),
         (lambda p: p.rate_param("number"), "parameter 'number': '-5' is not a rate such as 100/s"),
+        (lambda p: p.network_param("number"), "parameter 'number': '-5' is not a network such as 16.0.0.0/16"),
     ],
 )
 def test_complaints(read: Read, complaint: str) -> None:
@@ -254,3 +257,10 @@ def test_a_size_beyond_all_floats_is_a_parameter_error() -> None:
 def test_without_any_parameter_there_is_nothing_to_suggest() -> None:
     with pytest.raises(ParamError, match="^parameter 'x' is not set$"):
         Given().string_param("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "network"), [("16.0.1.2/16", "16.0.0.0/16"), ("fd00::/64", "fd00::/64"), ('"10.0.0.0/8"', "10.0.0.0/8")]
+)
+def test_networks(text: str, network: str) -> None:
+    assert Given(net=text).network_param("net") == ip_network(network)
