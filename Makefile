@@ -35,5 +35,5 @@ bench: $(VENV)/.dev ## speed and size, as figures beside their targets
 	$(BIN)/python -m tests.bench
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .demo .upstream .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
