@@ -1,0 +1,145 @@
+"""One run of `local:exec` under way: its instances and their states, its early end, its verdict."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from testground.api.task import RunResult
+from testground.errors import unwrapped
+from testground.plugins import RunGroupInput, RunInput
+from testground.runners import environment, events, outputs, verdict
+from testground.runners.instance import Stage
+from testground.runners.local_instance import WAITING, LocalInstance
+from testground.sync.service import Member, Wait
+
+RUNNER = "local:exec"
+SUBNET = "127.1.0.0/16"
+STARTS_AT_ONCE = 16
+STATES = ("running", "ok", "failed")
+
+
+class LocalRun:
+    """One run under way."""
+
+    def __init__(self, run: RunInput, work: Path) -> None:
+        self._run, self._work = run, work
+        self.stage = Stage(run.output, time.monotonic())
+        self._start_time = datetime.now(UTC)
+        self._outputs = outputs.directory(run.env.home, RUNNER, run.plan, run.run_id)
+        self._instances = [
+            LocalInstance(self, group, index) for group in run.groups for index in range(group.instances)
+        ]
+        self._by_member = {instance.member: instance for instance in self._instances}
+        self._states = {group.id: Counter({WAITING: group.instances}) for group in run.groups}
+        self._first_waits: list[Wait] | None = None
+
+    async def carry_out(self) -> RunResult:
+        run = self._run
+        run.sync.service.begin_run(run.run_id, self._by_member, self._on_event)
+        try:
+            with unwrapped():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._stop_early, tasks.cancel_scope)
+                    await self._live()
+                    tasks.cancel_scope.cancel()
+            return self._verdict()
+        finally:
+            run.sync.close_doors(run.run_id)
+            run.sync.service.end_run(run.run_id)
+
+    async def _live(self) -> None:
+        starts = anyio.CapacityLimiter(STARTS_AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+            for instance in self._instances:
+                tasks.start_soon(instance.live, starts)
+
+    def enter(self, instance: LocalInstance, state: str) -> None:
+        """Note an instance's new state, and tell clients how many of its group are in which."""
+        group = instance.group
+        states = self._states[group.id]
+        states[instance.state] -= 1
+        states[state] += 1
+        instance.state = state
+        self._run.output.states(group.id, {"total": group.instances, **{name: states[name] for name in STATES}})
+
+    def died(self, instance: LocalInstance, reason: str) -> None:
+        """Remember where the others stood when the first one died, then let the living know."""
+        service = self._run.sync.service
+        if self._first_waits is None:
+            self._first_waits = [wait for wait in service.waiting(self._run.run_id) if wait.member != instance.member]
+        service.member_ended(instance.member, reason)
+
+    async def _stop_early(self, scope: anyio.CancelScope) -> None:
+        stop = self._run.stop
+        await stop.wait()
+        if stop.timed_out:
+            self._run.output.warn("run canceled after reaching the task timeout")
+        else:
+            self._run.output.warn("run canceled", reason=stop.reason)
+        self._note_stop()
+        scope.cancel()
+
+    def _note_stop(self) -> None:
+        """Say of each instance still running where it stood."""
+        waits = self._run.sync.service.waiting(self._run.run_id)
+        if self._first_waits is None:
+            self._first_waits = waits
+        by_member: dict[Member | None, list[Wait]] = {}
+        for wait in waits:
+            by_member.setdefault(wait.member, []).append(wait)
+        for instance in self._instances:
+            if instance.ledger.ended_after is None:
+                place = verdict.waiting_text(by_member.get(instance.member, ()))
+                where = f", waiting {place}" if place else ""
+                what = "had not started" if instance.state == WAITING else f"was still running{where}"
+                instance.ledger.stopped(f"{what} when the run was ended: {self._run.stop.reason}")
+
+    def _verdict(self) -> RunResult:
+        result = verdict.judge([instance.ledger for instance in self._instances], self._run.stop)
+        for line in verdict.explain(result, self._first_waits or []):
+            self._run.output.error(line)
+        return result
+
+    def _on_event(self, member: Member | None, payload: dict[str, Any]) -> None:
+        if member is not None and member in self._by_member:
+            self._by_member[member].ledger.note(events.parse_event(payload))
+
+    def prepare(self, group: RunGroupInput, index: int, port: int) -> tuple[dict[str, str], Path, Path]:
+        """Environment, outputs directory and private work directory of one instance."""
+        target = self._outputs / group.id / str(index)
+        target.mkdir(parents=True, exist_ok=True)
+        private = self._work / group.id / str(index)
+        temp = private / "temp"
+        temp.mkdir(parents=True)
+        variables = environment.test_variables(
+            self._run,
+            group,
+            outputs=target,
+            temp=temp,
+            subnet=SUBNET,
+            sidecar=False,
+            start_time=self._start_time,
+        )
+        extras = {
+            "HOME": os.environ.get("HOME", str(temp)),
+            "HOSTNAME": platform.node(),
+            "INFLUXDB_URL": self._run.env.daemon.influxdb_endpoint,
+            "PATH": os.environ.get("PATH", os.defpath),
+            "REDIS_HOST": "localhost",
+            "SYNC_SERVICE_HOST": self._run.sync.host,
+            "SYNC_SERVICE_PORT": str(port),
+            "TMPDIR": str(temp),
+        }
+        return {**variables, **extras}, target, private
+
+    @property
+    def run(self) -> RunInput:
+        return self._run
