@@ -86,8 +86,8 @@ class Connection:
         transport.set_write_buffer_limits(HIGH_WATER)
 
     def __str__(self) -> str:
-        address = self._transport.get_extra_info("peername")
-        return f"{self.member or 'a connection'} ({address})"
+        host, port, *_ = self._transport.get_extra_info("peername") or ("an address", "unknown")
+        return f"{self.member or 'a client'} at {host}:{port}"
 
     def receive(self, message: bytes, *, binary: bool, more: bool) -> None:
         """`more`: another frame was read together with this one."""

@@ -178,7 +178,9 @@ class _Listener(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind is TEXT and frame.fin and self._fragmented is None:
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._connection.fail(1002, "a reserved bit is set, and no extension was agreed on")
+        elif kind is TEXT and frame.fin and self._fragmented is None:
             self._connection.receive(frame.get_payload_as_bytes(), binary=False, more=not frame.last_in_buffer)
         elif kind is CLOSE:
             self._connection.receive_close(frame.get_payload_as_bytes())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -61,6 +63,16 @@ class Session:
             if subscription.live or subscription not in self.waits:
                 self.replaying.popleft()
 
+    def count(self, state: str) -> int:
+        """How often a state, by its full key, was signalled."""
+        known = self._runs.states.get(state)
+        return known.count if known is not None else 0
+
+    def length(self, topic: str) -> int:
+        """How many messages a topic, by its full key, holds."""
+        known = self._runs.topics.get(topic)
+        return len(known.log) if known is not None else 0
+
     def fail(self, request_id: str, error: str) -> None:
         self.send(wire.failed(request_id, error, quoted=self._binary))
 
@@ -104,7 +116,7 @@ class Session:
             if subscription.live:
                 subscription.holder.send(subscription.head + tail)
         if topic.is_events and topic.run.on_event is not None:
-            event = msgspec.json.decode(publish.payload)
+            event = _event(publish.payload)
             if isinstance(event, dict):
                 topic.run.on_event(self.member, event)
         if self.member is not None:
@@ -136,6 +148,14 @@ class Session:
     def _settle(self, topic: Topic) -> None:
         if topic.run.members.dead:
             topic.settle()
+
+
+def _event(payload: msgspec.Raw) -> Any:
+    """A number in it that no machine number holds is no reason to miss an outcome."""
+    try:
+        return msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        return json.loads(bytes(payload), parse_int=float)
 
 
 def _refusal(topic: Topic, tail: bytes) -> str:

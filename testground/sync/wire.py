@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import re
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 MAX_MESSAGE = 32768
 """Bytes of one message in either direction: Go clients take no larger ones and die of them (contract §3.1)."""
@@ -17,6 +18,9 @@ CANNOT_BE_MET = " cannot be met: "
 """Marks the error replies that a dead instance causes; clients tell them from others by it."""
 
 NULL = Raw(b"null")
+
+Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""A Go `int`; a larger one is refused as there, where a barrier could only wait for ever."""
 
 
 class WireError(Exception):
@@ -39,7 +43,7 @@ class Subscribe(Struct, forbid_unknown_fields=True, gc=False):
 
 class Barrier(Struct, forbid_unknown_fields=True, gc=False):
     state: str = ""
-    target: int = 0
+    target: Int64 = 0
 
 
 class SignalEntry(Struct, forbid_unknown_fields=True, gc=False):
@@ -158,15 +162,21 @@ _OPERATIONS: dict[str, type[Struct]] = {
     "barrier": Barrier,
     "signal_entry": SignalEntry,
 }
-_FIELDS: dict[str, Any] = {"id": str, "is_cancel": bool, "topic": str, "payload": Raw, "state": str, "target": int}
+_FIELDS: dict[str, Any] = {"id": str, "is_cancel": bool, "topic": str, "payload": Raw, "state": str, "target": Int64}
+
+_ESCAPE = re.compile(rb"(?i)\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(ud[89a-f][0-9a-f]{2})|.)", re.DOTALL)
+"""An escape in JSON text. The group matches half of a surrogate pair that stands alone."""
 
 Folded = TypeVar("Folded", bound=Struct)
 
 
 def _decode_folded(message: bytes | memoryview) -> Request:
-    """Read what Go's JSON would: keys in any letter case, unknown ones ignored, null as if absent."""
+    """Read what Go's JSON would: keys in any letter case, unknown ones ignored, null as if absent.
+
+    Text of JavaScript may hold half a surrogate pair, which JSON can write and UTF-8 cannot: U+FFFD takes its place.
+    """
     try:
-        return _fold(Request, Raw(message))
+        return _fold(Request, Raw(_ESCAPE.sub(_replace_half, bytes(message))))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable() from error
 
@@ -184,6 +194,10 @@ def _fold(kind: type[Folded], text: Raw) -> Folded:
 def _fold_member(name: str, value: Raw) -> Any:
     operation = _OPERATIONS.get(name)
     return _fold(operation, value) if operation else msgspec.json.decode(value, type=_FIELDS[name])
+
+
+def _replace_half(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape[1] else escape[0]
 
 
 def _unreadable() -> WireError:

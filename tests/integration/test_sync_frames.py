@@ -7,71 +7,17 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
-from anyio.streams.buffered import BufferedByteReceiveStream
 
 from testground.sync import connection as connections
 from testground.sync.server import SyncServer, open_server
 from testground.sync.service import Member, Service
-
-CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-HANDSHAKE = (
-    "Upgrade: websocket",
-    "Connection: Upgrade",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-)
-
-
-class Raw:
-    """A websocket client that does exactly what it is told."""
-
-    def __init__(self, stream: anyio.abc.SocketStream) -> None:
-        self.stream = stream
-        self.buffer = BufferedByteReceiveStream(stream)
-
-    async def shake(self, *headers: str, path: str = "/") -> list[str]:
-        """Returns the lines of the answer."""
-        await self.stream.send("\r\n".join([f"GET {path} HTTP/1.1", *headers, "", ""]).encode())
-        return (await self.buffer.receive_until(b"\r\n\r\n", 4096)).decode().split("\r\n")
-
-    async def send(self, opcode: int, payload: bytes = b"", *, fin: bool = True) -> None:
-        await self.stream.send(frame(opcode, payload, fin=fin))
-
-    async def receive(self) -> tuple[int, bytes]:
-        first, size = await self.buffer.receive_exactly(2)
-        if size == 126:
-            size = int.from_bytes(await self.buffer.receive_exactly(2), "big")
-        return first, await self.buffer.receive_exactly(size) if size else b""
-
-    async def reply(self) -> dict[str, Any]:
-        first, payload = await self.receive()
-        assert first == 0x80 | TEXT
-        reply: dict[str, Any] = json.loads(payload)
-        return reply
-
-    async def ask(self, request_id: str, **request: Any) -> dict[str, Any]:
-        await self.send(TEXT, json.dumps({"id": request_id, **request}).encode())
-        return await self.reply()
-
-    async def ended(self) -> bool:
-        try:
-            await self.buffer.receive_exactly(1)
-        except (anyio.IncompleteRead, anyio.BrokenResourceError):
-            return True
-        return False
-
-
-def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
-    """Masked with zeros."""
-    size = len(payload)
-    length = bytes((0x80 | size,)) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-    return bytes((opcode | (0x80 if fin else 0),)) + length + bytes(4) + payload
+from tests.frames import BINARY, CLOSE, CONTINUATION, HANDSHAKE, PING, PONG, TEXT, Raw, connected, frame
 
 
 @pytest.fixture
@@ -81,12 +27,8 @@ async def server() -> AsyncIterator[SyncServer]:
             yield server
 
 
-@asynccontextmanager
-async def raw(server: SyncServer, port: int = 0) -> AsyncIterator[Raw]:
-    async with await anyio.connect_tcp("127.0.0.1", port or server.port) as stream:
-        client = Raw(stream)
-        assert "101" in (await client.shake("Host: sync", *HANDSHAKE))[0]
-        yield client
+def raw(server: SyncServer, port: int = 0) -> AbstractAsyncContextManager[Raw]:
+    return connected(port or server.port)
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,18 @@ def test_run_events_are_told_with_their_publisher() -> None:
     assert events == [(member, {"success_event": {"group": "single"}}), (None, {"message_event": {"message": "hi"}})]
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 5000])
+def test_an_event_with_a_number_beyond_all_bounds_is_told(number: str) -> None:
+    service = Service()
+    events: list[dict[str, Any]] = []
+    service.begin_run("r1", [], lambda member, event: events.append(event))
+    peer = Peer(service)
+    body = f'{{"failure_event":{{"error":"e","x":{number}}}}}'
+    peer.session.receive(f'{{"publish":{{"topic":"{PREFIX}run_events","payload":{body}}}}}'.encode())
+    assert [event["failure_event"]["error"] for event in events] == ["e"]
+    assert peer.told()[0]["publish"] == {"seq": 1}
+
+
 def test_waiting_says_who_waits_where() -> None:
     service = Service()
     member = Member("r1", "clients", 2)

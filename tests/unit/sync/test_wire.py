@@ -51,6 +51,8 @@ def test_reads_requests_of_all_sdks(message: bytes, expected: dict[str, Any]) ->
         b'{"id":"x","barrier":{"state":"s","target":1.5}}',
         b'{"id":"x","barrier":{"state":"s","target":2.0}}',
         b'{"id":"x","barrier":{"state":"s","target":"2"}}',
+        b'{"id":"x","barrier":{"state":"s","target":9223372036854775808}}',
+        b'{"id":"x","Barrier":{"state":"s","target":-9223372036854775809}}',
         b'{"id":"x","barrier":[]}',
         b'{"id":"x","is_cancel":1}',
         b'{"id":"x","publish":{"topic":"t","payload":{"a":1,}}}',
@@ -161,3 +163,26 @@ def _subset(value: Any, like: Any) -> Any:
     if isinstance(value, dict) and isinstance(like, dict):
         return {key: _subset(value[key], like[key]) for key in like}
     return value
+
+
+@pytest.mark.parametrize(
+    ("payload", "stored"),
+    [
+        (rb'"a\ud800b\uDFFF"', rb'"a\ufffdb\ufffd"'),
+        (rb'"\ud83d\ude00\ud83d"', rb'"\ud83d\ude00\ufffd"'),
+        (rb'"\ude00\ud83d\ude00"', rb'"\ufffd\ud83d\ude00"'),
+        (rb'"\ud800\\ud800"', rb'"\ufffd\\ud800"'),
+        (rb'{"\ud800":"\ud800\n"}', rb'{"\ufffd":"\ufffd\n"}'),
+    ],
+)
+def test_half_a_surrogate_pair_is_replaced_as_in_go(payload: bytes, stored: bytes) -> None:
+    """`JSON.stringify` writes such text; the Go sync service (v0.1.0) takes it and delivers U+FFFD."""
+    publish = wire.decode_request(b'{"publish":{"topic":"t","payload":' + payload + b'},"id":"0"}').publish
+    assert publish is not None
+    assert bytes(publish.payload) == stored
+
+
+@pytest.mark.parametrize("payload", [rb'"\ud8"}', rb'"\ud8zz"', rb'"\ud800', rb'"\\\u"'])
+def test_half_an_escape_is_not_made_valid(payload: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode_request(b'{"publish":{"topic":"t","payload":' + payload + b"}}")
