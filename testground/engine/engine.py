@@ -180,7 +180,7 @@ class Engine:
             return
         task.error = _canceled_text(task, reason)
         self._finish(task, State.CANCELED)
-        self._workers.start_soon(to_thread.run_sync, cleanup.discard_sources, task)
+        self._discard_sources(task)
 
     def delete(self, task_id: str) -> None:
         """Kill a task and remove it from the store, with its log. Raises `UnknownError`."""
@@ -307,9 +307,15 @@ class Engine:
         """Store the final state, then let followers know."""
         enter(task, state)
         self._store.save(task)
+        self._tell_followers(task)
+
+    def _tell_followers(self, task: Task) -> None:
         if milestones := self._milestones.pop(task.id, None):
             milestones.started.set()
             milestones.finished.set()
+
+    def _discard_sources(self, task: Task) -> None:
+        self._workers.start_soon(to_thread.run_sync, cleanup.discard_sources, task)
 
     def _why_waiting(self, task_id: str) -> bytes:
         ahead = self._store.waiting_ahead(task_id)
@@ -319,12 +325,33 @@ class Engine:
     # -- queue ------------------------------------------------------------------------------------------------
 
     def _queue(self, task: Task) -> str:
-        if self._store.count_waiting() >= self._config.queue_size:
+        replaced = self._replaced_by(task)
+        if self._store.count_waiting() - len(replaced) >= self._config.queue_size:
             raise QueueFullError(f"queue full: daemon.scheduler.queue_size = {self._config.queue_size} is reached")
         enter(task, State.SCHEDULED)
-        self._store.add(task)
+        for old in replaced:
+            enter(old, State.CANCELED)
+        self._store.replace(replaced, task)
+        for old in replaced:
+            self._explain_replacement(old, task)
+            self._tell_followers(old)
+            self._discard_sources(old)
         self._wake()
         return task.id
+
+    def _replaced_by(self, task: Task) -> list[Task]:
+        """The waiting runs of the same branch, which a newer run makes pointless (client-daemon §5.5)."""
+        repo, branch = task.created_by.repo, task.created_by.branch
+        if task.type is not TaskType.RUN or not repo or not branch:
+            return []
+        return self._store.waiting_of_branch(repo, branch)
+
+    def _explain_replacement(self, old: Task, task: Task) -> None:
+        """In the log, since clients expect such a task to have no error."""
+        task_log = TaskLog(self._log_path(old.id))
+        branch = {"repo": task.created_by.repo, "branch": task.created_by.branch}
+        task_log.warn("run canceled: a newer run of the same branch took its place in the queue", by=task.id, **branch)
+        task_log.close()
 
     def _wake(self) -> None:
         work_there, self._work_there = self._work_there, anyio.Event()

@@ -20,6 +20,21 @@ SELECT id, document FROM tasks WHERE state = 'scheduled' ORDER BY priority DESC,
 -- name: count_waiting
 SELECT count(*) FROM tasks WHERE state = 'scheduled';
 
+-- name: waiting_of_branch
+SELECT id, document FROM tasks
+WHERE state = 'scheduled'
+  AND CASE
+        WHEN json_valid(document) THEN json_extract(document, '$.type') = 'run'
+          AND json_extract(document, '$.created_by.repo') = :repo
+          AND json_extract(document, '$.created_by.branch') = :branch
+      END;
+
+-- name: begin
+BEGIN IMMEDIATE;
+
+-- name: commit
+COMMIT;
+
 -- name: in_state
 SELECT id, document FROM tasks WHERE state = :state ORDER BY created DESC, id DESC;
 

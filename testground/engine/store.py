@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from itertools import takewhile
@@ -52,6 +52,21 @@ class Store:
         created = task.created.timestamp()
         self._run("insert", **_columns(task), priority=task.priority, created=created)
 
+    def replace(self, replaced: Sequence[Task], task: Task) -> None:
+        """Store the new states of waiting tasks, and the task that takes their place: all or nothing.
+
+        Raises `RunError`.
+        """
+        self._run("begin")
+        try:
+            for old in replaced:
+                self._run("update", **_columns(old))
+            self.add(task)
+            self._run("commit")
+        except BaseException:
+            self._db.rollback()
+            raise
+
     def save(self, task: Task) -> None:
         """Store a task again, now or as soon as possible. One that was deleted meanwhile stays deleted."""
         self._unsaved[task.id] = task
@@ -81,6 +96,11 @@ class Store:
         self._catch_up()
         waiting = (task for task in self._tasks(self._run("waiting")) if task.id not in self._unsaved)
         return next(waiting, None)
+
+    def waiting_of_branch(self, repo: str, branch: str) -> list[Task]:
+        """The waiting runs that were created by a branch of a repository."""
+        rows = self._run("waiting_of_branch", repo=_storable(repo), branch=_storable(branch))
+        return [task for task in self._tasks(rows) if task.id not in self._unsaved]
 
     def count_waiting(self) -> int:
         count: int = self._run("count_waiting").fetchone()[0]
@@ -150,7 +170,11 @@ def _document(task: Task) -> str:
     try:
         return task.model_dump_json(by_alias=True)
     except PydanticSerializationError:  # half a surrogate pair, as in the name of a file that is not UTF-8
-        return json.dumps(task.wire(), ensure_ascii=False).encode("utf-8", "replace").decode()
+        return _storable(json.dumps(task.wire(), ensure_ascii=False))
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _text(name: str) -> str:

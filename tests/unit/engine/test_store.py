@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from testground.api import xid
-from testground.api.task import DatedState, State, Task, TaskType
+from testground.api.task import CreatedBy, DatedState, State, Task, TaskType
 from testground.engine.store import Store, enter
 from testground.errors import ConfigError, RunError, UnknownError
 
@@ -163,3 +163,34 @@ def _no_room(store):
     yield
     with suppress(sqlite3.ProgrammingError):  # it was closed
         store._db.execute("PRAGMA max_page_count = 1000000")
+
+
+def _of_branch(repo="r", branch="b", **how):
+    return _task(**how).model_copy(update={"created_by": CreatedBy(repo=repo, branch=branch)})
+
+
+def test_waiting_runs_of_a_branch(store):
+    wanted = _of_branch()
+    others = [
+        _of_branch(repo="other"),
+        _of_branch(branch="other"),
+        _of_branch(kind=TaskType.BUILD),
+        _of_branch(state=State.PROCESSING),
+        _task(),
+    ]
+    for task in (wanted, *others):
+        store.add(task)
+    assert [task.id for task in store.waiting_of_branch("r", "b")] == [wanted.id]
+
+
+def test_replacement_is_all_or_nothing(store):
+    old, new = _of_branch(), _of_branch()
+    store.add(old)
+    canceled = store.get(old.id)
+    enter(canceled, State.CANCELED)
+    with pytest.raises(RunError):
+        store.replace([canceled], old)  # its id is taken
+    assert store.get(old.id).state is State.SCHEDULED
+    store.replace([canceled], new)
+    assert store.get(old.id).state is State.CANCELED
+    assert store.next_waiting().id == new.id
