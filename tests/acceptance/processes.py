@@ -8,10 +8,12 @@ import re
 import selectors
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from testground.config import Home
+from testground.daemon import lock
 from tests.acceptance.conftest import DEADLINE, TESTGROUND, CommandLine, Finished
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -20,9 +22,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class Running:
     """A command, and what it has said so far."""
 
-    def __init__(self, home: Path, directory: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, directory: Path, *arguments: str, program: Sequence[str] = TESTGROUND) -> None:
         self.process = subprocess.Popen(
-            [*TESTGROUND, *arguments],
+            [*program, *arguments],
             cwd=directory,
             env={**os.environ, "TESTGROUND_HOME": str(home)},
             stdin=subprocess.DEVNULL,
@@ -58,9 +60,20 @@ class Daemon:
     settings: str
     process: subprocess.Popen[bytes]
 
+    @property
+    def endpoint(self) -> str:
+        return endpoint(self.home)
+
     def configure(self, more: str) -> None:
         """Change the configuration for the commands to come; the daemon has read its own."""
         _write(self.home, self.settings, more)
+
+
+def endpoint(home: Path) -> str:
+    """Where the daemon of a home listens."""
+    holder = lock.holder(Home(home))
+    assert holder is not None and holder.endpoint, f"no daemon serves {home}"
+    return holder.endpoint
 
 
 def start(cli: CommandLine, *arguments: str) -> Running:
