@@ -27,6 +27,7 @@ from picows import (
 
 from testground.errors import SyncError
 from testground.sync.connection import Connection, Turns
+from testground.sync.redis_server import RedisDoors
 from testground.sync.service import Member, Service
 
 HANDSHAKE_DEADLINE = 60.0
@@ -58,6 +59,7 @@ class SyncServer:
         self._turns = Turns()
         self._listeners: list[asyncio.Server] = []
         self._doors: dict[str, list[asyncio.Server]] = {}
+        self._redis = RedisDoors(service)
         self._connections: set[Connection] = set()
         self._deserted = asyncio.Event()
 
@@ -68,10 +70,17 @@ class SyncServer:
         self._doors.setdefault(member.run_id, []).append(door)
         return _port(door)
 
+    async def open_redis_door(self, member: Member) -> int:
+        """A port where the member finds the service as Redis, for old SDKs. `OSError` if none is left."""
+        door = await self._redis.open(self.host, member)
+        self._doors.setdefault(member.run_id, []).append(door)
+        return _port(door)
+
     def close_doors(self, run_id: str) -> None:
         """Close the doors of a run, and the connections that came through them."""
         for door in self._doors.pop(run_id, ()):
             door.close()
+        self._redis.close(run_id)
         for connection in list(self._connections):
             if connection.member is not None and connection.member.run_id == run_id:
                 connection.fail(1001, f"run {run_id} has ended")
@@ -91,6 +100,7 @@ class SyncServer:
         self._doors.clear()
         for listener in listeners:
             listener.close()
+        self._redis.close()
         for connection in list(self._connections):
             connection.fail(1001, "the sync service is going away")
         with anyio.move_on_after(STOP_DEADLINE, shield=True):
