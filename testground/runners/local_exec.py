@@ -10,7 +10,6 @@ import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import anyio
 from anyio import to_thread
@@ -20,23 +19,16 @@ from testground.config import EnvConfig, Home
 from testground.drivers import leftovers, reaper, trees
 from testground.errors import RunError, UnknownError
 from testground.health import Check
-from testground.plugins import ComponentConfig, Output, RunInput, Stop
+from testground.plugins import Output, RunInput, Stop
 from testground.runners import outputs
 from testground.runners.instance import name_spooled
-from testground.runners.local_run import RUNNER, LocalRun
+from testground.runners.local_run import RUNNER, LocalExecConfig, LocalRun
 
 TERMINATE_SECONDS = 30.0
 """How long `terminate` waits for the runs that it has asked to end."""
 
 MOST_INSTANCES = 20_000
 """Each takes a port for its door; a machine gives out less than thirty thousand."""
-
-
-class LocalExecConfig(ComponentConfig):
-    """Options of `local:exec`."""
-
-    network: Literal["host"] = "host"
-    """The instances share the machine's network."""
 
 
 class LocalExec:
@@ -51,12 +43,14 @@ class LocalExec:
         """Each run's event is set once nothing of it is left."""
 
     async def run(self, run: RunInput) -> RunResult:
+        config = run.config
+        assert isinstance(config, LocalExecConfig)
         _check(run)
         work = _make_work_directory(run.run_id)
         reaper.shared.watch(run.run_id, work)
         ended = self._running[run.stop] = anyio.Event()
         try:
-            return await LocalRun(run, work).carry_out()
+            return await LocalRun(run, config, work).carry_out()
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(_clean, run.run_id, work)

@@ -56,8 +56,8 @@ class LocalInstance:
     async def _start(self) -> process.Process | None:
         whole, artifact = self._whole, self.group.artifact
         try:
-            port = await whole.run.sync.open_door(self.member)
-            variables, target, private = whole.prepare(self.group, self._index, port)
+            doors = await whole.open_doors(self.member)
+            variables, target, private = whole.prepare(self.group, self._index, doors)
             self.listener = Listener(self.ledger, self._tag, whole.stage, Spool(target))
             return await process.spawn(
                 [artifact],

@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
 from testground.api.task import RunResult
 from testground.errors import unwrapped
-from testground.plugins import RunGroupInput, RunInput
+from testground.plugins import ComponentConfig, RunGroupInput, RunInput
 from testground.runners import environment, events, outputs, verdict
 from testground.runners.instance import Stage
 from testground.runners.local_instance import WAITING, LocalInstance
@@ -26,11 +26,21 @@ STARTS_AT_ONCE = 16
 STATES = ("running", "ok", "failed")
 
 
+class LocalExecConfig(ComponentConfig):
+    """Options of `local:exec`."""
+
+    network: Literal["host"] = "host"
+    """The instances share the machine's network."""
+
+    redis: bool = False
+    """The sync service also speaks Redis, at `REDIS_HOST` and `REDIS_PORT`: for plans on sdk-go 0.2.6 or 0.2.7."""
+
+
 class LocalRun:
     """One run under way."""
 
-    def __init__(self, run: RunInput, work: Path) -> None:
-        self._run, self._work = run, work
+    def __init__(self, run: RunInput, config: LocalExecConfig, work: Path) -> None:
+        self._run, self._config, self._work = run, config, work
         self.stage = Stage(run.output, time.monotonic())
         self._start_time = datetime.now(UTC)
         self._outputs = outputs.directory(run.env.home, RUNNER, run.plan, run.run_id)
@@ -112,7 +122,20 @@ class LocalRun:
         if member is not None and member in self._by_member:
             self._by_member[member].ledger.note(events.parse_event(payload))
 
-    def prepare(self, group: RunGroupInput, index: int, port: int) -> tuple[dict[str, str], Path, Path]:
+    async def open_doors(self, member: Member) -> dict[str, str]:
+        """Give an instance its own ports of the sync service; returns the variables that lead there."""
+        sync = self._run.sync
+        doors = {
+            "REDIS_HOST": "localhost",
+            "SYNC_SERVICE_HOST": sync.host,
+            "SYNC_SERVICE_PORT": str(await sync.open_door(member)),
+        }
+        if self._config.redis:
+            doors["REDIS_HOST"] = sync.host
+            doors["REDIS_PORT"] = str(await sync.open_redis_door(member))
+        return doors
+
+    def prepare(self, group: RunGroupInput, index: int, doors: dict[str, str]) -> tuple[dict[str, str], Path, Path]:
         """Environment, outputs directory and private work directory of one instance."""
         target = self._outputs / group.id / str(index)
         target.mkdir(parents=True, exist_ok=True)
@@ -133,12 +156,9 @@ class LocalRun:
             "HOSTNAME": platform.node(),
             "INFLUXDB_URL": self._run.env.daemon.influxdb_endpoint,
             "PATH": os.environ.get("PATH", os.defpath),
-            "REDIS_HOST": "localhost",
-            "SYNC_SERVICE_HOST": self._run.sync.host,
-            "SYNC_SERVICE_PORT": str(port),
             "TMPDIR": str(temp),
         }
-        return {**variables, **extras}, target, private
+        return {**variables, **doors, **extras}, target, private
 
     @property
     def run(self) -> RunInput:
