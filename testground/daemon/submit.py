@@ -94,6 +94,8 @@ async def _receive(exchange: Exchange, directory: Path) -> Received:
     limit = exchange.env.daemon.max_upload_mb << 20
     with failing(CONSUMING):
         received = await receive.receive(exchange.headers.get("content-type"), exchange.body(), directory, limit)
+        for warning in received.warnings:
+            exchange.warn(warning)
         return replace(received, request=jsonbody.checked(received.request))
 
 

@@ -41,16 +41,27 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpacked:
+    size: int
+    """Sum of the sizes of the files."""
+    hollow: list[str]
+    """Symlinks that came without their target, as upstream's client sends them: empty files now."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Item:
     info: zipfile.ZipInfo
     parts: Parts
     kind: int
     """S_IFREG, S_IFDIR or S_IFLNK"""
     mode: int
+    hollow: bool
 
 
-def unzip(file: Path, target: Path, limits: Limits | None = None, checkpoint: Callable[[], None] = lambda: None) -> int:
-    """Unpack into a directory that does not exist yet, and return the sum of the sizes of its files.
+def unzip(
+    file: Path, target: Path, limits: Limits | None = None, checkpoint: Callable[[], None] = lambda: None
+) -> Unpacked:
+    """Unpack into a directory that does not exist yet.
 
     `checkpoint` is called often; what it raises ends the work. Raises `SourcesError` that names the entry. After any
     error the directory is gone.
@@ -67,7 +78,7 @@ def unzip(file: Path, target: Path, limits: Limits | None = None, checkpoint: Ca
             for item in items:
                 if item.kind == stat.S_IFDIR:
                     target.joinpath(*item.parts).chmod(item.mode | 0o700)
-    return total
+    return Unpacked(total, sorted("/".join(item.parts) for item in items if item.hollow))
 
 
 @contextlib.contextmanager
@@ -137,13 +148,14 @@ def _item(info: zipfile.ZipInfo) -> _Item:
         raise SourcesError(f"entry {info.filename!r} is compressed in a way other than deflate")
     unix = info.external_attr >> 16 if info.create_system == 3 else 0
     kind = stat.S_IFDIR if info.orig_filename.endswith("/") else stat.S_IFMT(unix) or stat.S_IFREG
-    if kind == stat.S_IFLNK and info.file_size == 0:
+    hollow = kind == stat.S_IFLNK and info.file_size == 0
+    if hollow:
         kind, unix = stat.S_IFREG, 0  # upstream's client sends links so, and its daemon makes empty files of them
     if not parts and kind != stat.S_IFDIR:
         raise SourcesError(f"entry {info.filename!r} has no name")
     if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         raise SourcesError(f"entry {info.filename!r} is a device, pipe or socket")
-    return _Item(info, parts, kind, unix & 0o777 or (0o755 if kind == stat.S_IFDIR else 0o644))
+    return _Item(info, parts, kind, unix & 0o777 or (0o755 if kind == stat.S_IFDIR else 0o644), hollow)
 
 
 def _parts(info: zipfile.ZipInfo) -> Parts:

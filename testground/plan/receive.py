@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from testground.api.task import Sources
 from testground.config import Home
 from testground.errors import PlanError, RequestError, SourcesError
 from testground.plan import extraction, manifest
-from testground.plan.extraction import Limits
+from testground.plan.extraction import Limits, Unpacked
 from testground.plan.multipart import MAX_JSON, Multipart
 
 _BATCH = 1 << 20
 _CLEANUP_SECONDS = 60
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Received:
 
     request: dict[str, Any]
     sources: Sources | None
+    warnings: list[str] = field(default_factory=list)
+    """What the client should know about its sources."""
 
 
 async def receive(
@@ -116,7 +119,7 @@ async def _receive(content_type: str, body: _Body, directory: Path, max_bytes: i
         request = _request(parser.finish())
     finally:
         parser.close()
-    return Received(request, await _unpack(parser.zips, directory, max_bytes))
+    return await _unpack(request, parser.zips, directory, max_bytes)
 
 
 async def _whole(head: bytes, body: _Body) -> bytes:
@@ -148,23 +151,32 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-async def _unpack(zips: dict[str, Path], directory: Path, max_bytes: int) -> Sources | None:
+async def _unpack(request: dict[str, Any], zips: dict[str, Path], directory: Path, max_bytes: int) -> Received:
     if not zips:
-        return None
+        return Received(request, None)
     found = {"base_dir": str(directory)}
+    warnings = []
     for kind, file in zips.items():
         try:
-            max_bytes -= await anyio.to_thread.run_sync(_unzip, file, directory / kind, Limits(max_bytes))
+            unpacked = await anyio.to_thread.run_sync(_unzip, file, directory / kind, Limits(max_bytes))
         except SourcesError as error:
             raise SourcesError(f"{kind}.zip: {error}") from error
+        max_bytes -= unpacked.size
+        if unpacked.hollow:
+            warnings.append(f"{kind}.zip: {_explain_hollow(unpacked.hollow)}")
         found[f"{kind}_dir"] = str(directory / kind)
-    return Sources(**found)
+    return Received(request, Sources(**found), warnings)
 
 
-def _unzip(file: Path, target: Path, limits: Limits) -> int:
-    size = extraction.unzip(file, target, limits, anyio.from_thread.check_cancelled)
+def _unzip(file: Path, target: Path, limits: Limits) -> Unpacked:
+    unpacked = extraction.unzip(file, target, limits, anyio.from_thread.check_cancelled)
     file.unlink()
-    return size
+    return unpacked
+
+
+def _explain_hollow(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return f"the client sent symlinks without what they point to, they are empty files in the build: {shown}"
 
 
 def _mebibytes(size: int) -> str:

@@ -85,9 +85,10 @@ def test_names_modes_links_and_contents_come_back(tree: Tree) -> None:
     with tempfile.TemporaryDirectory() as name:
         tmp_path = Path(name)
         root = build(tmp_path / "in", tree)
-        size = extraction.unzip(packed(tmp_path, root), tmp_path / "out")
+        unpacked = extraction.unzip(packed(tmp_path, root), tmp_path / "out")
         assert describe(tmp_path / "out") == tree
-        assert size == sum(len(data) for kind, _, data in tree.values() if kind == "f")
+        assert unpacked.size == sum(len(data) for kind, _, data in tree.values() if kind == "f")
+        assert unpacked.hollow == []
         assert digest.digest(tmp_path / "out") == digest.digest(root)
 
 

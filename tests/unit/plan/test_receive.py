@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
 import zipfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -97,6 +98,22 @@ async def test_small_reads(tmp_path: Path, size: int) -> None:
     data = body(JSON, PLAN, SDK)
     await take(tmp_path, [data[at : at + size] for at in range(0, len(data), size)])
     assert contents(tmp_path) == {"plan/main": "plan", "sdk/q": "sdk"}
+
+
+@pytest.mark.parametrize(
+    ("count", "names"), [(1, "l0"), (5, "l0, l1, l2, l3, l4"), (7, "l0, l1, l2, l3, l4 and 2 more")]
+)
+async def test_symlinks_that_came_empty_are_warned_of(tmp_path: Path, count: int, names: str) -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for number in range(count):
+            link = zipfile.ZipInfo(f"l{number}")
+            link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(link, b"")
+    received = await take(tmp_path, body(JSON, as_go("sdk.zip", data.getvalue())))
+    assert received.warnings == [
+        f"sdk.zip: the client sent symlinks without what they point to, they are empty files in the build: {names}"
+    ]
 
 
 async def test_batches_that_end_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
