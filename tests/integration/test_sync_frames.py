@@ -132,6 +132,37 @@ async def test_a_close_is_echoed_at_once_after_the_replies(server: SyncServer, p
         assert (await client.ask("0", signal_entry={"state": "s"}))["signal_entry"] == {"seq": 2}
 
 
+@pytest.mark.parametrize(
+    ("goodbye", "echo"),
+    [
+        pytest.param(frame(CLOSE, (1000).to_bytes(2, "big")), (0x80 | CLOSE, (1000).to_bytes(2, "big")), id="go-1000"),
+        pytest.param(frame(CLOSE), (0x80 | CLOSE, b""), id="js-1005"),
+        pytest.param(b"", None, id="rust-1006"),
+    ],
+)
+async def test_goodbyes_of_all_sdks_after_their_outcome(goodbye: bytes, echo: tuple[int, bytes] | None) -> None:
+    """All are ordinary endings: the outcome counts, the client hears its own code, and nothing of it waits on."""
+    member, events = Member("r", "single", 0), []
+    async with open_server(Service(), "127.0.0.1", 0) as server:
+        service = server.service
+        service.begin_run("r", [member], lambda who, event: events.append((who, event)))
+        async with raw(server, await server.open_door(member)) as client:
+            await client.ask("0", signal_entry={"state": "run:r:plan:p:case:c:states:s"})
+            await client.send(TEXT, b'{"id":"1","barrier":{"state":"run:r:plan:p:case:c:states:s","target":2}}')
+            outcome = {"topic": "run:r:plan:p:case:c:run_events", "payload": {"success_event": {"group": "single"}}}
+            published = frame(TEXT, json.dumps({"id": "2", "publish": outcome}).encode())
+            await client.stream.send(published + goodbye)
+            if echo is None:
+                await client.stream.send_eof()
+            with anyio.fail_after(10):
+                assert (await client.reply())["publish"] == {"seq": 1}
+                if echo is not None:
+                    assert await client.receive() == echo
+                assert await client.ended()
+        assert events == [(member, {"success_event": {"group": "single"}})]
+        assert service.waiting("r") == []
+
+
 async def test_after_a_close_from_our_side_the_client_may_answer(server: SyncServer) -> None:
     async with raw(server) as client:
         await client.send(TEXT, b"nonsense")
