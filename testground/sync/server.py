@@ -63,10 +63,13 @@ class SyncServer:
         self._connections: set[Connection] = set()
         self._deserted = asyncio.Event()
 
-    async def open_door(self, member: Member) -> int:
-        """One more port, whose connections are those of a live member of a begun run. `OSError` if none is left."""
+    async def open_door(self, member: Member, host: str = "", port: int = 0) -> int:
+        """One more address, whose connections are those of a live member of a begun run; returns its port.
+
+        By default at the host of all, where the system likes. `OSError` if there is none, or it is taken.
+        """
         self.service.give_door(member)
-        door = await self._listen(self.host, 0, member)
+        door = await self._listen(host or self.host, port, member)
         self._doors.setdefault(member.run_id, []).append(door)
         return _port(door)
 

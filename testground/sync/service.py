@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from testground.sync import wire
 from testground.sync.members import Member as Member
 from testground.sync.runs import OnEvent, Runs
 from testground.sync.runs import Wait as Wait
@@ -23,12 +24,16 @@ class Service:
         """A session for one connection; `member` when it is known whose it is."""
         return Session(self._runs, send, member)
 
-    def begin_run(self, run_id: str, members: Iterable[Member], on_event: OnEvent) -> None:
+    def begin_run(
+        self, run_id: str, members: Iterable[Member], on_event: OnEvent, *, network_refusal: str = ""
+    ) -> None:
         """Make the instances of a run known, before their doors are opened.
 
         `on_event` gets every object published on the run's `run_events` topic, with its publisher when that is known.
+        `network_refusal`: why network configurations are refused, when nobody is there to apply them (contract §4.1).
         """
         run = self._runs.run(run_id)
+        run.network_refusal = network_refusal
         run.on_event = on_event
         run.members.begin(members)
 
@@ -39,6 +44,11 @@ class Service:
             raise ValueError(f"{member} is no live instance of run {member.run_id}")
         run.members.give_door(member)
         run.settle()
+
+    def signal(self, member: Member, state: str) -> None:
+        """Signal a state, by its full key, for a member: what its sidecar would do."""
+        call = wire.Call("", signal_entry=wire.SignalEntry(state))
+        self.open(lambda reply: None, member).receive(wire.encode_call(call))
 
     def member_ended(self, member: Member, reason: str | None) -> None:
         """None: it ended well. A text: it died of that; what can no longer be met for it fails at once."""

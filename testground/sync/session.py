@@ -160,6 +160,8 @@ def _event(payload: msgspec.Raw) -> Any:
 
 def _refusal(topic: Topic, tail: bytes) -> str:
     """Why a message cannot be taken, if so. Its delivery must fit into what Go clients can read (contract §3.1)."""
+    if topic.refusal:
+        return topic.refusal
     excess = len(tail) - wire.MAX_DELIVERY_TAIL
     if excess > 0:
         return (

@@ -298,3 +298,27 @@ def test_what_is_no_request_changes_nothing(message: bytes) -> None:
         peer.session.receive(message)
     assert peer.told() == []
     assert peer.publish("t", 1)[0]["publish"] == {"seq": 1}
+
+
+def test_a_state_can_be_signalled_for_a_member() -> None:
+    """As a sidecar does; it counts as the member's own signal when somebody dies."""
+    service = Service()
+    members = [Member("r1", "g", index) for index in range(2)]
+    service.begin_run("r1", members, lambda *_: None)
+    peer = Peer(service, members[0])
+    assert peer.ask("b", barrier={"state": PREFIX + "states:network-initialized", "target": 2}) == []
+    for member in members:
+        service.signal(member, PREFIX + "states:network-initialized")
+    [met] = peer.told()
+    assert (met["id"], met["error"]) == ("b", "")
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_network_configurations_that_nobody_would_apply_are_refused(binary: bool) -> None:
+    service = Service()
+    service.begin_run("r1", [], lambda *_: None, network_refusal="nobody shapes it")
+    peer = Peer(service)
+    publish = {"topic": PREFIX + "topics:network:host", "payload": {"enable": True}}
+    [reply] = peer.ask("p", publish=publish, binary=binary)
+    assert (json.loads(reply["error"]) if binary else reply["error"]) == "nobody shapes it"
+    assert peer.publish(PREFIX + "topics:networks", 1)[0]["error"] == ""
