@@ -14,6 +14,7 @@ import posixpath
 import uuid
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
+from importlib.metadata import version
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers
@@ -24,6 +25,9 @@ from testground.daemon import server
 
 REQUEST_ID = "testground.request_id"
 """Key of the scope: the 8 hex digits by which log lines and work directories name a request."""
+
+SERVER = f"testground/{version('testground')}"
+"""Tells a client that this is not the Go daemon, which sends no such header."""
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -45,8 +49,8 @@ class Gate:
 
         async def send_dated(message: Message) -> None:
             if message["type"] == "http.response.start":
-                stamp = (b"date", formatdate(usegmt=True).encode())
-                message = {**message, "headers": [stamp, *message.get("headers", ())]}
+                own = [(b"date", formatdate(usegmt=True).encode()), (b"server", SERVER.encode())]
+                message = {**message, "headers": [*own, *message.get("headers", ())]}
             await send(message)
 
         scope[REQUEST_ID] = uuid.uuid4().hex[:8]

@@ -53,6 +53,7 @@ async def test_paths_and_methods(method: str, path: str, status: int) -> None:
         response = await ask(client, method, path)
     assert response.status_code == status
     assert "date" in response.headers
+    assert response.headers["server"].startswith("testground/")
 
 
 async def test_unknown_path_has_the_body_of_go() -> None:
