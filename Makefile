@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONWARNINGS :=
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-upstream clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/testground: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,9 @@ lint: $(VENV)/.dev ## style, types and the layers of design
 
 bench: $(VENV)/.dev ## speed and size, as figures beside their targets
 	$(BIN)/python -m tests.bench
+
+bench-upstream: $(VENV)/.dev ## ours beside the published Go programs; needs go
+	$(BIN)/python -m tests.bench.upstream
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .demo .upstream .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

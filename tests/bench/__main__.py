@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tests.bench
-from tests.bench.row import Row
+from tests.bench.row import Row, number
 
 
 def main() -> int:
@@ -45,12 +45,8 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in rows:
-        table.add_row(row.name, f"{_number(row.value)} {row.unit}".strip(), row.target, _mark(row.ok))
+        table.add_row(row.name, f"{number(row.value)} {row.unit}".strip(), row.target, _mark(row.ok))
     return table
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}"
 
 
 def _mark(ok: bool | None) -> str:

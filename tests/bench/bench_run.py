@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from tests.bench.processes import resident
 from tests.bench.row import Row, at_least, below
 
 COMMAND = (sys.executable, "-m", "testground")
@@ -127,14 +128,14 @@ def _span(home: Home, task_id: str) -> float:
 def _upload(home: Home) -> Iterator[Row]:
     plan = home.root / "plans" / "placebo"
     build = ("build", "single", "--plan", "placebo", "--builder", "exec:generic", "--wait")
-    client_before, daemon_before = _client_peak(home, build), _daemon_peak(home)
+    client_before, daemon_before = _client_peak(home, build), resident(home.daemon.pid, "VmHWM")
     with plan.joinpath("big.bin").open("wb") as file:
         for _ in range(200):
             file.write(os.urandom(MEBIBYTE))
     started = time.perf_counter()
     client_after = _client_peak(home, build)
     seconds = time.perf_counter() - started
-    daemon_after = _daemon_peak(home)
+    daemon_after = resident(home.daemon.pid, "VmHWM")
     plan.joinpath("big.bin").unlink()
     yield below(
         f"200 MB plan uploaded and built in {seconds:.1f} s; the client grows by",
@@ -162,16 +163,6 @@ def _client_peak(home: Home, arguments: tuple[str, ...]) -> float:
     )
     unit = 1 if sys.platform == "darwin" else 1024
     return int(done.stdout) * unit / MEBIBYTE
-
-
-def _daemon_peak(home: Home) -> float:
-    """Peak resident memory of the daemon so far, in MiB; 0 where the system does not tell."""
-    try:
-        status = Path(f"/proc/{home.daemon.pid}/status").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found.group(1)) / 1024 if found else 0
 
 
 def _bare_start() -> float:

@@ -15,7 +15,7 @@ class Echo(WSListener):
 
 async def main() -> None:
     server = await ws_create_server(lambda request: Echo(), "127.0.0.1", 0, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    print(f"listening at 127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 

@@ -3,48 +3,71 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import subprocess
-import sys
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+LISTENING = re.compile(r"listening.*?:(\d+)")
+"""What each of them prints when it can be asked, and its port."""
+
+STOP_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    pid: int
+    port: int
 
 
 @contextmanager
-def started(*argv: str) -> Iterator[subprocess.Popen[str]]:
-    """This Python with `argv`, its output in a pipe, its home a new directory; pinned to the first core."""
-    with tempfile.TemporaryDirectory(prefix="testground-bench-") as home:
-        env = {**os.environ, "TESTGROUND_HOME": home}
-        process = subprocess.Popen([sys.executable, *argv], stdout=subprocess.PIPE, text=True, env=env)
-        try:
-            pin(0, process.pid)
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
+def started(*argv: str, home: Path | None = None, **environment: str) -> Iterator[Server]:
+    """A program that listens, its home a new directory unless given, from its start on pinned to the first core.
+
+    From its start: Go asks once how many cores there are. Raises `RuntimeError` when it ends before it listens.
+    """
+    with ExitStack() as stack:
+        home = home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="testground-bench-")))
+        with pinned(0):
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "TESTGROUND_HOME": str(home), **environment},
+            )
+        stack.callback(_end, process)
+        yield Server(process.pid, _port(process))
 
 
 @contextmanager
 def load_on_the_other_core() -> Iterator[None]:
     """Pin this process to the second core, if there is one, and allow it many sockets."""
     allow_many_files()
-    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    pin(1, 0)
+    with pinned(1):
+        yield
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Bind this thread, and what it starts, to one of the cores that we may use; does nothing where that is unknown."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    cores = _cores()
+    os.sched_setaffinity(0, {cores[core % len(cores)]})
     try:
         yield
     finally:
-        if before:
-            os.sched_setaffinity(0, before)
-
-
-def pin(core: int, pid: int) -> None:
-    """Bind a process to one of the cores that we may use; does nothing where that is not known."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    cores = _cores()
-    os.sched_setaffinity(pid, {cores[core % len(cores)]})
+        os.sched_setaffinity(0, before)
 
 
 def allow_many_files() -> None:
@@ -55,9 +78,16 @@ def allow_many_files() -> None:
 
 
 def processor_time(pid: int) -> float | None:
-    """Seconds that a process has used; None where the system does not tell."""
-    path = Path(f"/proc/{pid}/schedstat")
-    return int(path.read_text().split()[0]) / 1e9 if path.exists() else None
+    """Seconds that the threads of a process have used; None where the system does not tell."""
+    paths = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(int(path.read_text().split()[0]) for path in paths) / 1e9 if paths else None
+
+
+def resident(pid: int, figure: str = "VmRSS") -> float:
+    """Resident memory of a process in MiB, or with `VmHWM` the most it had; 0 where the system does not tell."""
+    path = Path(f"/proc/{pid}/status")
+    found = re.search(rf"{figure}:\s+(\d+) kB", path.read_text()) if path.exists() else None
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _cores() -> list[int]:
@@ -67,3 +97,24 @@ def _cores() -> list[int]:
 
 
 _ALL_CORES: list[int] = []
+
+
+def _port(process: subprocess.Popen[str]) -> int:
+    """Of a process that is starting; all that it prints later is read and dropped, so that it never waits for us."""
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if found := LISTENING.search(line):
+            threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
+            return int(found[1])
+    raise RuntimeError(f"{process.args} ended before it listened:\n{''.join(said)}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
