@@ -33,6 +33,14 @@ class Running:
         )
         self._said = b""
 
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of it is left, whatever failed."""
+        self.process.kill()
+        self.process.communicate()
+
     def read_until(self, text: str) -> None:
         """Wait for a text on standard output."""
         assert self.process.stdout is not None
