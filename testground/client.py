@@ -47,6 +47,8 @@ class Client:
 
     def __init__(self, endpoint: str, token: str = "") -> None:
         self.endpoint = endpoint.rstrip("/")
+        self.original = False
+        """Whether this is the Go daemon, which has no symlinks and no /cancel; known after `greet`."""
         address = _address(self.endpoint)
         headers = {"Authorization": f"Bearer {token.strip()}"} if token.strip() else {}
         self._http = httpx.Client(
@@ -66,12 +68,12 @@ class Client:
         self._http.close()
 
     def greet(self) -> None:
-        """See whether somebody answers HTTP requests; who it is, the first real one shows."""
+        """See whether somebody answers HTTP requests, and whether it says that it is one of ours."""
         limits = httpx.Timeout(GREETING_SECONDS, connect=CONNECT_SECONDS)
         with self._explained():
             try:
-                with self._http.stream("GET", self.endpoint + "/", timeout=limits):
-                    pass
+                with self._http.stream("GET", self.endpoint + "/", timeout=limits) as response:
+                    self.original = not response.headers.get("server", "").startswith("testground/")
             except httpx.ReadTimeout as error:
                 raise UnreachableError(
                     f"what listens at {self.endpoint} has not answered within {GREETING_SECONDS:g} seconds; "

@@ -88,7 +88,7 @@ def submit_build(session: Session, client: Client, work: Job, *, priority: int) 
         manifest=work.manifest,
         created_by=work.created_by,
     )
-    with _body(session, work, request, with_sources=True) as body, session.output.answer() as show:
+    with _body(session, client, work, request, with_sources=True) as body, session.output.answer() as show:
         return client.build(body, show)
 
 
@@ -104,7 +104,8 @@ def submit_run(
         manifest=work.manifest,
         created_by=work.created_by,
     )
-    with _body(session, work, request, with_sources=bool(build_groups)) as body, session.output.answer() as show:
+    with_sources = bool(build_groups)
+    with _body(session, client, work, request, with_sources=with_sources) as body, session.output.answer() as show:
         return client.run(body, show)
 
 
@@ -115,7 +116,9 @@ def _with_artifact(group: Group, artifact: str) -> Group:
 
 
 @contextlib.contextmanager
-def _body(session: Session, work: Job, request: BuildRequest | RunRequest, *, with_sources: bool) -> Iterator[Upload]:
+def _body(
+    session: Session, client: Client, work: Job, request: BuildRequest | RunRequest, *, with_sources: bool
+) -> Iterator[Upload]:
     from testground.plan import sources
 
     text = json.dumps(request.wire(), separators=(",", ":"), ensure_ascii=False).encode()
@@ -125,8 +128,9 @@ def _body(session: Session, work: Job, request: BuildRequest | RunRequest, *, wi
         return
     builders = [work.composition.builder_of(group) for group in work.composition.groups or []]
     extra = manifests.extra_dirs(work.manifest, builders, work.plan_dir)
+    keep_links = not client.original
     with (
         session.output.upload() as advance,
-        sources.pack(text, work.plan_dir, work.sdk_dir, extra, advance) as body,
+        sources.pack(text, work.plan_dir, work.sdk_dir, extra, advance, keep_links=keep_links) as body,
     ):
         yield body

@@ -21,6 +21,12 @@ from testground.errors import CanceledError, StreamError, TestgroundError
 EXIT_FAILED = 1
 EXIT_NOT_COLLECTED = 3
 
+WHOLE_NUMBER = "cannot load TOML value of type float64 into a Go integer"
+WHOLE_NUMBER_HINT = (
+    "this is the Go daemon, which takes whole numbers as options of builders and runners only from its own .env.toml"
+)
+"""What it says, and what helps (client-daemon §7.1 no. 3)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choices:
@@ -173,6 +179,8 @@ def _follow(session: Session, daemon: Daemon, task_id: str, title: str) -> Task:
     except Interrupted:
         _cancel(session, daemon, task_id)
         raise
+    if daemon.client.original and WHOLE_NUMBER in task.error:
+        session.output.note(WHOLE_NUMBER_HINT)
     if task.state is not State.COMPLETE:
         raise CanceledError(task.error or f"task {task_id} ended as {task.state}")
     return task
@@ -180,6 +188,9 @@ def _follow(session: Session, daemon: Daemon, task_id: str, title: str) -> Task:
 
 def _cancel(session: Session, daemon: Daemon, task_id: str) -> None:
     """The daemon sees the stream close and cancels by itself; asked as well, we can tell when that is done."""
+    if daemon.client.original:
+        session.output.note(f"interrupted: the daemon cancels task {task_id} when that logs its next line")
+        return
     session.output.note(f"interrupted: canceling task {task_id}; interrupt again to leave at once")
     with contextlib.suppress(TestgroundError):
         daemon.client.cancel(task_id)

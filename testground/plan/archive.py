@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from testground.errors import SourcesError
-from testground.plan import links, tree
+from testground.plan import copies, links, tree
 from testground.plan.ignore import Ignore
 
 COMPRESSED = frozenset(
@@ -33,19 +33,19 @@ _LEVEL = 1  # several times as fast as the default, for a few more bytes
 _CHUNK = 256 << 10
 
 
-def write_zip(directory: Path, target: Path, ignore: Ignore | None = None) -> None:
-    """Pack what is in a directory, in the order of its paths. Constant memory.
+def write_zip(directory: Path, target: Path, ignore: Ignore | None = None, *, keep_links: bool = True) -> None:
+    """Pack what is in a directory, in the order of its paths. Constant memory, where links may be kept.
 
-    Raises `SourcesError` that names what cannot be packed: a symlink that leaves the directory or leads nowhere, a
-    device or socket, what cannot be read.
+    Otherwise they become copies of what they lead to, see `copies`. Raises `SourcesError` that names what cannot be
+    packed: a symlink that leaves the directory or leads nowhere, a device or socket, what cannot be read.
     """
     root = _resolved(directory)
-    _write(target, ((entry, entry.path) for entry in _portable(root, ignore)))
+    _write(target, ((entry, entry.path) for entry in _entries(root, ignore, keep_links)))
 
 
-def write_zip_of(directories: Iterable[Path], target: Path) -> None:
+def write_zip_of(directories: Iterable[Path], target: Path, *, keep_links: bool = True) -> None:
     """Pack several directories, each below its own name. Raises as `write_zip`."""
-    _write(target, _named(directories))
+    _write(target, _named(directories, keep_links))
 
 
 def _resolved(directory: Path) -> Path:
@@ -54,7 +54,7 @@ def _resolved(directory: Path) -> Path:
     return directory.resolve()
 
 
-def _named(directories: Iterable[Path]) -> Iterator[tuple[tree.Entry, str]]:
+def _named(directories: Iterable[Path], keep_links: bool) -> Iterator[tuple[tree.Entry, str]]:
     names: set[str] = set()
     for directory in directories:
         name, root = directory.name, _resolved(directory)
@@ -63,8 +63,12 @@ def _named(directories: Iterable[Path]) -> Iterator[tuple[tree.Entry, str]]:
         names.add(name)
         status = root.stat()
         yield tree.Entry(root, name, stat.S_IFDIR | status.st_mode & 0o777, 0, status.st_mtime), name
-        for entry in _portable(root, None):
+        for entry in _entries(root, None, keep_links):
             yield entry, f"{name}/{entry.path}"
+
+
+def _entries(root: Path, ignore: Ignore | None, keep_links: bool) -> Iterator[tree.Entry]:
+    return _portable(root, ignore) if keep_links else copies.without_links(root, ignore)
 
 
 def _portable(root: Path, ignore: Ignore | None) -> Iterator[tree.Entry]:

@@ -36,14 +36,17 @@ def pack(
     sdk: Path | None = None,
     extra: Sequence[Path] = (),
     on_progress: Progress | None = None,
+    *,
+    keep_links: bool = True,
 ) -> Iterator[Upload]:
     """Zip the given directories and yield the body; the zip files live as long as the context. Constant memory.
 
-    `request` is JSON text. Only the plan is filtered by its `.testgroundignore`. Raises `SourcesError`.
+    `request` is JSON text. Only the plan is filtered by its `.testgroundignore`. Without `keep_links`, symlinks become
+    copies of what they lead to. Raises `SourcesError`.
     """
     with _workspace() as directory, contextlib.ExitStack() as stack:
         document = request.rstrip(b"\n") + b"\n"
-        files = [stack.enter_context(file.open("rb")) for file in _zips(directory, plan, sdk, extra)]
+        files = [stack.enter_context(file.open("rb")) for file in _zips(directory, plan, sdk, extra, keep_links)]
         yield _streamed(document, files, on_progress) if files else _document_alone(document)
 
 
@@ -57,17 +60,19 @@ def _workspace() -> Iterator[Path]:
         yield Path(name)
 
 
-def _zips(directory: Path, plan: Path | None, sdk: Path | None, extra: Sequence[Path]) -> Iterator[Path]:
+def _zips(
+    directory: Path, plan: Path | None, sdk: Path | None, extra: Sequence[Path], keep_links: bool
+) -> Iterator[Path]:
     from testground.plan import archive, ignore
 
     if plan is not None:
-        archive.write_zip(plan, directory / "plan.zip", ignore.load(plan))
+        archive.write_zip(plan, directory / "plan.zip", ignore.load(plan), keep_links=keep_links)
         yield directory / "plan.zip"
     if sdk is not None:
-        archive.write_zip(sdk, directory / "sdk.zip")
+        archive.write_zip(sdk, directory / "sdk.zip", keep_links=keep_links)
         yield directory / "sdk.zip"
     if extra:
-        archive.write_zip_of(extra, directory / "extra.zip")
+        archive.write_zip_of(extra, directory / "extra.zip", keep_links=keep_links)
         yield directory / "extra.zip"
 
 

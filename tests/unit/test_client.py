@@ -273,3 +273,9 @@ def test_what_listens_and_is_silent_is_no_daemon(monkeypatch: pytest.MonkeyPatch
 
 def test_any_answer_is_a_greeting(client: Client) -> None:
     client.greet()
+
+
+def test_who_does_not_say_that_it_is_ours_is_taken_for_the_go_daemon(client: Client) -> None:
+    assert not client.original
+    client.greet()
+    assert client.original

@@ -175,6 +175,15 @@ def test_a_run_that_did_not_come_to_its_end(cli: Any, fake_daemon: Any, state: s
     assert (result.status, result.lines[-1]) == (1, "task of type run cancelled: it rained")
 
 
+def test_what_the_go_daemon_means_by_a_float(cli: Any, fake_daemon: Any) -> None:
+    error = "task of type run cancelled: … toml: cannot load TOML value of type float64 into a Go integer"
+    fake_daemon.result("/run", ID)
+    fake_daemon.result("/logs", task(state="canceled", result=None, error=error))
+    result = cli(*SINGLE, "--run-cfg", "limit=5", "--wait")
+    assert (result.status, result.lines[-1]) == (1, error)
+    assert "whole numbers" in result.err
+
+
 def test_an_artifact_needs_no_sources(cli: Any, fake_daemon: Any) -> None:
     fake_daemon.result("/run", ID)
     assert cli(*SINGLE, "-ub", "/bin/true", "--disable-metrics").status == 0
