@@ -66,8 +66,19 @@ class Process:
             os.killpg(self.pid, number)
 
 
-async def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: Sink, stderr: Sink) -> Process:
-    """Start a process as leader of a new session with exactly `env`. Raises `OSError` when it cannot be started."""
+async def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    stdout: Sink,
+    stderr: Sink,
+    inherited: Sequence[int] = (),
+) -> Process:
+    """Start a process as leader of a new session with exactly `env`. Raises `OSError` when it cannot be started.
+
+    `inherited`: descriptors that it gets beside the standard ones.
+    """
     transport, protocol = await asyncio.get_running_loop().subprocess_exec(
         lambda: _Protocol(stdout, stderr),
         *argv,
@@ -77,6 +88,7 @@ async def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdou
         env=dict(env),
         cwd=cwd,
         start_new_session=True,
+        pass_fds=tuple(inherited),
     )
     return Process(transport, protocol)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from testground.drivers import process
+from testground.drivers import namespaces, process
 from testground.plugins import RunGroupInput
 from testground.runners import events, verdict
 from testground.runners.events import Event, Kind
@@ -28,7 +28,7 @@ class LocalInstance:
     """One process: from its door and directories to its ledger."""
 
     def __init__(self, whole: LocalRun, group: RunGroupInput, index: int) -> None:
-        self._whole, self.group, self._index = whole, group, index
+        self._whole, self.group = whole, group
         self.member = Member(whole.run.run_id, group.id, index)
         self.ledger = Ledger(self.member)
         self.listener: Listener
@@ -56,16 +56,18 @@ class LocalInstance:
     async def _start(self) -> process.Process | None:
         whole, artifact = self._whole, self.group.artifact
         try:
-            doors = await whole.open_doors(self.member)
-            variables, target, private = whole.prepare(self.group, self._index, doors)
-            self.listener = Listener(self.ledger, self._tag, whole.stage, Spool(target))
-            return await process.spawn(
+            prepared = await whole.prepare(self.member, self.group)
+            self.listener = Listener(self.ledger, self._tag, whole.stage, Spool(prepared.outputs))
+            running = await namespaces.spawn(
                 [artifact],
-                env=variables,
-                cwd=private / "temp",
+                files=prepared.files,
+                env=prepared.variables,
+                cwd=prepared.temp,
                 stdout=self.listener.stdout,
                 stderr=self.listener.stderr,
             )
+            whole.network.started(self.member)
+            return running
         except OSError as error:
             self._never_started(f"{error.filename or artifact}: {error.strerror}")
             return None

@@ -6,6 +6,8 @@ import os
 import platform
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +18,12 @@ from testground.api.task import RunResult
 from testground.errors import unwrapped
 from testground.plugins import ComponentConfig, RunGroupInput, RunInput
 from testground.runners import environment, events, outputs, verdict
+from testground.runners.host_network import HostNetwork, HostSidecar
 from testground.runners.instance import Stage
 from testground.runners.local_instance import WAITING, LocalInstance
 from testground.sync.service import Member, Wait
 
 RUNNER = "local:exec"
-SUBNET = "127.1.0.0/16"
 STARTS_AT_ONCE = 16
 STATES = ("running", "ok", "failed")
 
@@ -32,15 +34,30 @@ class LocalExecConfig(ComponentConfig):
     network: Literal["host"] = "host"
     """The instances share the machine's network."""
 
+    sidecar: bool = False
+    """Do for them what a sidecar does at their start, for plans that need one, as all on sdk-rust do. Linux only."""
+
     redis: bool = False
     """The sync service also speaks Redis, at `REDIS_HOST` and `REDIS_PORT`: for plans on sdk-go 0.2.6 or 0.2.7."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What an instance starts with."""
+
+    variables: dict[str, str]
+    outputs: Path
+    temp: Path
+    files: Mapping[str, Path]
+    """What it finds at some of the machine's paths."""
 
 
 class LocalRun:
     """One run under way."""
 
     def __init__(self, run: RunInput, config: LocalExecConfig, work: Path) -> None:
-        self._run, self._config, self._work = run, config, work
+        self._run, self._work = run, work
+        self.network = (HostSidecar if config.sidecar else HostNetwork)(run, redis=config.redis)
         self.stage = Stage(run.output, time.monotonic())
         self._start_time = datetime.now(UTC)
         self._outputs = outputs.directory(run.env.home, RUNNER, run.plan, run.run_id)
@@ -52,8 +69,9 @@ class LocalRun:
         self._first_waits: list[Wait] | None = None
 
     async def carry_out(self) -> RunResult:
-        run = self._run
-        run.sync.service.begin_run(run.run_id, self._by_member, self._on_event)
+        run, refusal = self._run, self.network.refusal
+        await self.network.check()
+        run.sync.service.begin_run(run.run_id, self._by_member, self._on_event, network_refusal=refusal)
         try:
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
@@ -116,39 +134,29 @@ class LocalRun:
         result = verdict.judge([instance.ledger for instance in self._instances], self._run.stop)
         for line in verdict.explain(result, self._first_waits or []):
             self._run.output.error(line)
+        if hint := self.network.hint(result):
+            self._run.output.error(hint)
         return result
 
     def _on_event(self, member: Member | None, payload: dict[str, Any]) -> None:
         if member is not None and member in self._by_member:
             self._by_member[member].ledger.note(events.parse_event(payload))
 
-    async def open_doors(self, member: Member) -> dict[str, str]:
-        """Give an instance its own ports of the sync service; returns the variables that lead there."""
-        sync = self._run.sync
-        doors = {
-            "REDIS_HOST": "localhost",
-            "SYNC_SERVICE_HOST": sync.host,
-            "SYNC_SERVICE_PORT": str(await sync.open_door(member)),
-        }
-        if self._config.redis:
-            doors["REDIS_HOST"] = sync.host
-            doors["REDIS_PORT"] = str(await sync.open_redis_door(member))
-        return doors
-
-    def prepare(self, group: RunGroupInput, index: int, doors: dict[str, str]) -> tuple[dict[str, str], Path, Path]:
-        """Environment, outputs directory and private work directory of one instance."""
-        target = self._outputs / group.id / str(index)
+    async def prepare(self, member: Member, group: RunGroupInput) -> Prepared:
+        """Make the directories of an instance and open its doors. Raises `OSError`."""
+        target = self._outputs / group.id / str(member.index)
         target.mkdir(parents=True, exist_ok=True)
-        private = self._work / group.id / str(index)
+        private = self._work / group.id / str(member.index)
         temp = private / "temp"
         temp.mkdir(parents=True)
+        place = await self.network.place(member, private)
         variables = environment.test_variables(
             self._run,
             group,
             outputs=target,
             temp=temp,
-            subnet=SUBNET,
-            sidecar=False,
+            subnet=self.network.subnet,
+            sidecar=self.network.sidecar,
             start_time=self._start_time,
         )
         extras = {
@@ -158,7 +166,7 @@ class LocalRun:
             "PATH": os.environ.get("PATH", os.defpath),
             "TMPDIR": str(temp),
         }
-        return {**variables, **doors, **extras}, target, private
+        return Prepared({**variables, **place.variables, **extras}, target, temp, place.files)
 
     @property
     def run(self) -> RunInput:

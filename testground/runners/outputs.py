@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -36,12 +37,12 @@ def find(home: Home, runner: str, run_id: str) -> Path:
 
 async def archive(run_directory: Path) -> AsyncIterator[bytes]:
     """Pieces of one gzip-compressed tar; every entry is below `RUN/`, directories before what they hold."""
-    pieces = _pieces(run_directory)
-    while piece := await to_thread.run_sync(next, pieces, b""):
-        yield piece
+    with contextlib.closing(_pieces(run_directory)) as pieces:  # an idle thread keeps what it was given last
+        while piece := await to_thread.run_sync(next, pieces, b""):
+            yield piece
 
 
-def _pieces(run_directory: Path) -> Iterator[bytes]:
+def _pieces(run_directory: Path) -> Generator[bytes, None, None]:
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=6, mtime=0) as packed:
         for part in _tar(run_directory):

@@ -69,6 +69,7 @@ class Bench:
         self.notes = Notes()
         self.stop = Stop()
         self.runner = LocalExec()
+        self.config = LocalExecConfig()
 
     def script(self, name: str, text: str, interpreter: str = "/bin/sh") -> str:
         path = self.tmp_path / name
@@ -87,7 +88,7 @@ class Bench:
                         case="case",
                         groups=groups,
                         disable_metrics=disable_metrics,
-                        config=LocalExecConfig(),
+                        config=self.config,
                         env=self.env,
                         output=self.notes,
                         sync=server,

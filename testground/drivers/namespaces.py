@@ -1,0 +1,73 @@
+"""Processes that see files of their own in the place of the machine's, such as `/etc/hosts`. Linux only.
+
+Each has a mount namespace, which ends with its last process: there is nothing to clean up, whoever is killed. Root
+makes one directly; others need the kernel to allow them a user namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anyio
+
+from testground.drivers import process, tools
+from testground.drivers.process import Process, Sink
+
+_LAUNCHER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")))
+_STDOUT = "1"
+
+_SETTINGS = {
+    "kernel.unprivileged_userns_clone": ("0", "1"),
+    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
+    "user.max_user_namespaces": ("0", "10000"),
+    "user.max_mnt_namespaces": ("0", "10000"),
+}
+"""Settings of the kernel that forbid namespaces: the value that does, and one that does not."""
+
+
+async def obstacle(target: str) -> str:
+    """Why no process can have a file of its own at `target` here, and what would help; empty when it can."""
+    if sys.platform != "linux":
+        return "mount namespaces exist on Linux only"
+    tried = await tools.run_tool([*_LAUNCHER, _STDOUT, target, target, "--"])
+    if tried.returncode == 0:
+        return ""
+    step, _, number = tried.output.decode("utf-8", "replace").partition("\n")
+    reason = os.strerror(int(number)) if number.isdecimal() else step
+    return f"this machine refuses {step} ({reason}). {_remedy()}"
+
+
+async def spawn(
+    argv: Sequence[str], *, files: Mapping[str, Path], env: Mapping[str, str], cwd: Path, stdout: Sink, stderr: Sink
+) -> Process:
+    """As `process.spawn`, for a process that finds other content at the paths in `files`."""
+    if not files:
+        return await process.spawn(argv, env=env, cwd=cwd, stdout=stdout, stderr=stderr)
+    mounts = [str(path) for target, source in files.items() for path in (source, target)]
+    report, reported = os.pipe()
+    try:
+        try:
+            launch = [*_LAUNCHER, str(reported), *mounts, "--", *argv]
+            started = await process.spawn(launch, env=env, cwd=cwd, stdout=stdout, stderr=stderr, inherited=[reported])
+        finally:
+            os.close(reported)
+        await anyio.wait_readable(report)  # at the latest when the program runs, which closes the other end
+        failure = os.read(report, 4096).decode()
+    finally:
+        os.close(report)
+    if failure:
+        await started.wait()
+        step, _, number = failure.partition("\n")
+        raise OSError(int(number), os.strerror(int(number)), step or argv[0])
+    return started
+
+
+def _remedy() -> str:
+    for name, (forbids, allows) in _SETTINGS.items():
+        setting = Path("/proc/sys", *name.split("."))
+        if setting.is_file() and setting.read_text().strip() == forbids:
+            return f"{name} is {forbids}: run 'sysctl -w {name}={allows}' as root, or run the daemon as root"
+    return "Run the daemon as root; in a container, one that has CAP_SYS_ADMIN or may make user namespaces"

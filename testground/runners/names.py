@@ -1,0 +1,51 @@
+"""Names of hosts that one instance resolves in its own way: its `/etc/hosts`, and who is asked before that file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+HOSTS, ORDER = "/etc/hosts", "/etc/nsswitch.conf"
+
+
+def write(directory: Path, known: Mapping[str, str]) -> dict[str, Path]:
+    """Write what an instance needs to resolve `known`, names with their addresses; by the path where it needs it."""
+    contents = {HOSTS: hosts(_read(HOSTS), known)}
+    order = _read(ORDER)
+    if files_first(order) != order:
+        contents[ORDER] = files_first(order)
+    written = {path: directory / Path(path).name for path in contents}
+    for path, file in written.items():
+        file.write_text(contents[path], encoding="utf-8", errors="surrogateescape")
+        file.chmod(0o644)
+    return written
+
+
+def hosts(machine: str, known: Mapping[str, str]) -> str:
+    """A hosts file with `known`, and of the machine's what does not contradict it."""
+    lines = [f"{address}\t{name}" for name, address in known.items()]
+    for line in machine.splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        if kept := [name for name in names if name not in known]:
+            lines.append("\t".join([address, *kept]))
+    return "\n".join([*lines, ""])
+
+
+def files_first(machine: str) -> str:
+    """`/etc/nsswitch.conf` with the hosts file as the first source.
+
+    Some systems ask a service first, which reads the machine's file and knows for sure that there is no other name.
+    """
+    return re.sub(r"(?m)^([ \t]*hosts:)(?![ \t]*files\b)(.*)$", _files_first, machine)
+
+
+def _files_first(line: re.Match[str]) -> str:
+    others = re.sub(r"\bfiles\b([ \t]*\[[^]]*\])?", "", line[2]).split()
+    return " ".join([line[1], "files", *others])
+
+
+def _read(path: str) -> str:
+    """Empty where there is no such file."""
+    file = Path(path)
+    return file.read_text(encoding="utf-8", errors="surrogateescape") if file.is_file() else ""

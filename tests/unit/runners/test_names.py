@@ -1,0 +1,47 @@
+"""The hosts file of an instance, and the order of sources that makes it count."""
+
+import pytest
+
+from testground.runners import names
+
+KNOWN = {"testground-sync-service": "127.3.2.1", "here": "127.0.0.1"}
+OWN = "127.3.2.1\ttestground-sync-service\n127.0.0.1\there\n"
+
+
+@pytest.mark.parametrize(
+    ("machine", "rest"),
+    [
+        ("", ""),
+        ("# a comment\n\n127.0.0.1 localhost # another\n", "127.0.0.1\tlocalhost\n"),
+        ("127.0.1.1 here.example here\n", "127.0.1.1\there.example\n"),
+        ("10.0.0.1 testground-sync-service\n::1 localhost ip6", "::1\tlocalhost\tip6\n"),
+    ],
+)
+def test_known_names_come_first_and_win(machine: str, rest: str) -> None:
+    assert names.hosts(machine, KNOWN) == OWN + rest
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        ("", ""),
+        ("hosts: files dns\n", "hosts: files dns\n"),
+        ("hosts:\tfiles mdns4 [NOTFOUND=return] dns\n", "hosts:\tfiles mdns4 [NOTFOUND=return] dns\n"),
+        ("hosts: resolve [!UNAVAIL=return] files myhostname", "hosts: files resolve [!UNAVAIL=return] myhostname"),
+        ("passwd: x\nhosts: dns files [SUCCESS=continue] y\nrpc: db", "passwd: x\nhosts: files dns y\nrpc: db"),
+        ("hosts: dns", "hosts: files dns"),
+    ],
+)
+def test_the_hosts_file_is_asked_first(machine: str, expected: str) -> None:
+    assert names.files_first(machine) == expected
+
+
+def test_written_files_are_those_that_differ(tmp_path, monkeypatch) -> None:
+    order = tmp_path / "nsswitch.conf.machine"
+    order.write_text("hosts: dns files\n")
+    monkeypatch.setattr(names, "ORDER", str(order))
+    written = names.write(tmp_path, KNOWN)
+    assert written[names.HOSTS].read_text().startswith(OWN)
+    assert written[str(order)].read_text() == "hosts: files dns\n"
+    order.write_text("hosts: files dns\n")
+    assert names.write(tmp_path, KNOWN).keys() == {names.HOSTS}
