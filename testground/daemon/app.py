@@ -16,9 +16,11 @@ from starlette.types import ASGIApp
 from testground.api import rpc
 from testground.config import EnvConfig
 from testground.daemon import submit
+from testground.daemon.downloads import DOWNLOADS, Download
 from testground.daemon.exchange import Answer, Exchanges
 from testground.daemon.gate import Gate
 from testground.daemon.routes import ROUTES, Route
+from testground.engine.engine import Engine
 
 assert submit  # registers /build and /run
 
@@ -26,13 +28,19 @@ TITLE = "Testground daemon"
 DESCRIPTION = (
     "Every POST answers 200 with a stream of JSON chunks, one object after the other without a separator. Member t is "
     "the code of the chunk's kind: 112 progress and 98 binary (p is base64), 114 result (p is any value), 101 error "
-    "(e.m is the message, c its code). The stream ends after one result or error."
+    "(e.m is the message, c its code). The stream ends after one result or error. What GET fetches is plain text or "
+    "an archive; with a status from 400 on, the text says why there is none."
 )
 
 _STATUSES = {
     400: "The body is not a JSON object; no content.",
     403: "Missing or wrong token, or a foreign Host or Origin; no content.",
     405: "Wrong method; no content.",
+}
+_REASONS = {
+    400: "The parameter is missing or malformed.",
+    404: "There is nothing of this name.",
+    500: "What was asked for cannot be read.",
 }
 _CHUNK = {
     "type": "object",
@@ -64,27 +72,72 @@ def create(exchanges: Exchanges, env: EnvConfig, listen: str) -> ASGIApp:
     )
     for route in ROUTES:
         _add(app, route, exchanges)
+    for download in DOWNLOADS:
+        _add_download(app, download, exchanges.engine)
     _document(app)
-    methods = dict.fromkeys((route.path for route in ROUTES), ("POST",))
-    return Gate(app, env=env, listen=listen, methods={**methods, "/openapi.json": ("GET",), "/docs": ("GET",)})
+    return Gate(app, env=env, listen=listen, methods=_methods())
+
+
+def _methods() -> dict[str, set[str]]:
+    methods: dict[str, set[str]] = {"/openapi.json": {"GET"}, "/docs": {"GET"}}
+    for route in ROUTES:
+        methods.setdefault(route.path, set()).add("POST")
+    for download in DOWNLOADS:
+        methods.setdefault(download.path, set()).add("GET")
+    return methods
 
 
 def _add(app: FastAPI, route: Route, exchanges: Exchanges) -> None:
     async def endpoint() -> Response:
         return Answer(exchanges, route.handler)
 
-    summary, _, details = (route.handler.__doc__ or "").partition("\n")
+    summary, description = _words(route.handler.__doc__)
     app.add_api_route(
         route.path,
         endpoint,
         methods=["POST"],
         name=route.handler.__name__,
         summary=summary,
-        description=" ".join(details.split()),
+        description=description,
         response_class=Response,
         responses=_responses(route),
         openapi_extra={"requestBody": {"required": True, "content": _content(route)}},
     )
+
+
+def _add_download(app: FastAPI, download: Download, engine: Engine) -> None:
+    async def endpoint(request: Request) -> Response:
+        return await download.answer(engine, request)
+
+    summary, description = _words(download.fetch.__doc__)
+    parameter = {"name": download.parameter, "in": "query", "required": True, "description": download.description}
+    app.add_api_route(
+        download.path,
+        endpoint,
+        methods=["GET"],
+        name=f"get_{download.fetch.__name__}",
+        summary=summary,
+        description=description,
+        response_class=Response,
+        responses=_download_responses(download),
+        openapi_extra={"parameters": [{**parameter, "schema": {"type": "string"}}]},
+    )
+
+
+def _words(docstring: str | None) -> tuple[str, str]:
+    summary, _, details = (docstring or "").partition("\n")
+    return summary, " ".join(details.split())
+
+
+def _download_responses(download: Download) -> dict[int | str, dict[str, Any]]:
+    media_type = download.media_type.partition(";")[0]
+    found = {"description": "What was asked for.", "content": {media_type: {"schema": {"type": "string"}}}}
+    told: dict[int | str, dict[str, Any]] = {
+        status: {"description": reason, "content": {"text/plain": {"schema": {"type": "string"}}}}
+        for status, reason in _REASONS.items()
+    }
+    bare: dict[int | str, dict[str, Any]] = {status: {"description": _STATUSES[status]} for status in (403, 405)}
+    return {200: found, **told, **bare}
 
 
 def _responses(route: Route) -> dict[int | str, dict[str, Any]]:

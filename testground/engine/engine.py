@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from testground.api.rpc import BuildRequest, RunRequest, TasksRequest
 from testground.api.task import Sources, State, Task, TaskInput, TaskType
 from testground.config import EnvConfig
 from testground.drivers import tools
-from testground.engine import cleanup, jobs
+from testground.engine import cleanup, jobs, series
 from testground.engine.builds import BuildCache
 from testground.engine.jobs import Job, Workshop
 from testground.engine.log import TaskLog, pieces
@@ -219,6 +220,13 @@ class Engine:
         if task.type is not TaskType.RUN:
             raise UnknownError(f"task {task.id} is a build; only runs have outputs")
         return plugins.runner(task.runner).collect(task.id, self._env)
+
+    async def series(self, name: str) -> list[list[str]]:
+        """The values of a metric over the runs of the last days, see `series.table`. Raises `RequestError`."""
+        since = time.time() - series.DAYS * 86400
+        return await to_thread.run_sync(
+            lambda: series.table(name, self._store.runs_since(since), self._env.home, since)
+        )
 
     # -- work -------------------------------------------------------------------------------------------------
 

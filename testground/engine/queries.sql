@@ -42,3 +42,14 @@ SELECT id, document FROM tasks WHERE state = :state ORDER BY created DESC, id DE
 SELECT id, document FROM tasks
 WHERE state IN (SELECT value FROM json_each(:states)) AND created >= :lower AND created < :upper
 ORDER BY created DESC, id DESC;
+
+-- name: runs_since
+SELECT
+  id,
+  json_extract(document, '$.runner'),
+  coalesce(json_extract(document, '$.composition.global.plan'), ''),
+  coalesce(json_extract(document, '$.composition.global.case'), '')
+FROM (SELECT id, created, CASE WHEN json_valid(document) THEN document ELSE '{}' END AS document FROM tasks)
+WHERE created >= :moment
+  AND json_extract(document, '$.type') = 'run'
+ORDER BY created, id;

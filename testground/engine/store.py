@@ -23,6 +23,7 @@ from pydantic_core import PydanticSerializationError
 from testground.api import xid
 from testground.api.model import explain
 from testground.api.task import DatedState, State, Task
+from testground.engine.series import RunKey
 from testground.errors import ConfigError, RunError, UnknownError
 from testground.plan.suggest import nearest
 
@@ -117,6 +118,10 @@ class Store:
         """Newest first; `lower` inclusive, `upper` exclusive, in Unix seconds."""
         wanted = json.dumps(list(states))
         return list(self._tasks(self._run("between", states=wanted, lower=lower, upper=upper)))
+
+    def runs_since(self, moment: float) -> list[RunKey]:
+        """The runs created since then, in Unix seconds; oldest first."""
+        return [RunKey(*row) for row in self._run("runs_since", moment=moment)]
 
     def _tasks(self, rows: Iterable[tuple[str, str]]) -> Iterator[Task]:
         """One that cannot be read must not stop a daemon from starting."""

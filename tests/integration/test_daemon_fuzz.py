@@ -21,7 +21,7 @@ EFFORT = settings(
     max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 TOKEN = "fuzz"
-PATHS = sorted(route.path for route in app.ROUTES)
+OPERATIONS = [("POST", route.path) for route in app.ROUTES] + [("GET", download.path) for download in app.DOWNLOADS]
 
 
 @pytest.fixture(scope="module", params=["", TOKEN], ids=["open", "guarded"])
@@ -38,10 +38,12 @@ def schema(
 
 
 @pytest.mark.parametrize("mode", GenerationMode)
-@pytest.mark.parametrize("path", PATHS)
-def test_no_request_breaks_the_daemon(schema: schemathesis.BaseSchema, path: str, mode: GenerationMode) -> None:
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_no_request_breaks_the_daemon(
+    schema: schemathesis.BaseSchema, method: str, path: str, mode: GenerationMode
+) -> None:
     @EFFORT
-    @given(case=schema[path]["POST"].as_strategy(generation_mode=mode))
+    @given(case=schema[path][method].as_strategy(generation_mode=mode))
     def check(case: schemathesis.Case) -> None:
         for headers in ({"Authorization": f"Bearer {TOKEN}"}, {}):
             response = case.call(headers=headers, timeout=20)
@@ -52,5 +54,5 @@ def test_no_request_breaks_the_daemon(schema: schemathesis.BaseSchema, path: str
 
 
 def test_the_document_describes_all_routes(schema: schemathesis.BaseSchema) -> None:
-    described = {operation.ok().path for operation in schema.get_all_operations()}
-    assert described == set(PATHS)
+    operations = [operation.ok() for operation in schema.get_all_operations()]
+    assert {(operation.method.upper(), operation.path) for operation in operations} == set(OPERATIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import socket
 import threading
 import zipfile
@@ -18,6 +19,7 @@ import pytest
 from testground.api.rpc import Chunk, ChunkDecoder
 from testground.config import DaemonConfig, EnvConfig, Home
 from testground.daemon.main import embedded
+from testground.runners import outputs
 
 DEADLINE = 30
 SUCCESS = """echo '{"event":{"success_event":{"group":"single"}}}'"""
@@ -305,3 +307,51 @@ def wait_for(condition: Any) -> None:
             return
         pause.wait(0.01)
     raise AssertionError("what was waited for did not happen")
+
+
+def test_a_download_that_its_client_leaves_keeps_no_file_open(endpoint: str, home: Home, tmp_path: Path) -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("open files are counted in /proc")
+    task_id = submit(endpoint, tmp_path, SUCCESS)
+    final(endpoint, task_id)
+    [instance] = home.outputs.glob(f"*/*/{task_id}/single/0")
+    large = instance / "large"
+    large.write_bytes(os.urandom(20_000_000))
+    with Connection(endpoint) as connection:
+        connection.send(f"GET /outputs?run_id={task_id} HTTP/1.1", b"\r\n")
+        status, headers = connection.head()
+        assert (status, headers["content-type"]) == ("HTTP/1.1 200 OK", "application/tar+gzip")
+        assert connection.piece()
+        assert large in open_files()
+    wait_for(lambda: large not in open_files())
+
+
+def test_a_download_that_breaks_off_does_not_look_whole(
+    endpoint: str, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = submit(endpoint, tmp_path, SUCCESS)
+    final(endpoint, task_id)
+    [instance] = home.outputs.glob(f"*/*/{task_id}/single/0")
+    (instance / "first").write_bytes(os.urandom(1_000_000))
+    (instance / "second").write_bytes(b"")
+    read = outputs._file
+
+    def refused(path: Path, name: str) -> Iterator[bytes]:
+        if path.name == "second":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, name)
+
+    monkeypatch.setattr(outputs, "_file", refused)
+    with httpx.stream("GET", f"{endpoint}/outputs", params={"run_id": task_id}, timeout=DEADLINE) as response:
+        assert response.status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            response.read()
+
+
+def open_files() -> set[Path]:
+    """Of this process, which the embedded daemon shares."""
+    files = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            files.add(descriptor.readlink())
+    return files

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from testground.daemon.app import ROUTES
+from testground.daemon.app import DOWNLOADS, ROUTES
 
 
 async def test_document_names_every_route_with_its_request(daemon: Any) -> None:
     document = (await daemon.http.get("/openapi.json")).json()
-    assert set(document["paths"]) == {route.path for route in ROUTES}
+    assert set(document["paths"]) == {route.path for route in (*ROUTES, *DOWNLOADS)}
     for route in ROUTES:
         operation = document["paths"][route.path]["post"]
         content = operation["requestBody"]["content"]
@@ -20,6 +20,11 @@ async def test_document_names_every_route_with_its_request(daemon: Any) -> None:
         assert operation["summary"].endswith((".", "task", "run"))
         assert {"200", "403", "405"} <= set(operation["responses"])
     assert "400" in document["paths"]["/outputs"]["post"]["responses"]
+    for download in DOWNLOADS:
+        operation = document["paths"][download.path]["get"]
+        assert [parameter["name"] for parameter in operation["parameters"]] == [download.parameter]
+        assert operation["summary"].endswith(".")
+        assert set(operation["responses"]) == {"200", "400", "403", "404", "405", "500"}
 
 
 async def test_every_reference_of_the_document_leads_somewhere(daemon: Any) -> None:
@@ -40,11 +45,13 @@ async def test_docs_are_a_page_of_our_own(daemon: Any) -> None:
         assert f"POST {route.path}" in response.text
         assert f'href="#{route.model.__name__}"' in response.text
         assert f'id="{route.model.__name__}"' in response.text
+    for download in DOWNLOADS:
+        assert f"GET {download.path}" in response.text
     assert "<script" not in response.text
     assert "//" not in response.text.replace("http://localhost", "")
 
 
-@pytest.mark.parametrize("path", ["/", "/tasks", "/logs", "/outputs", "/kill", "/delete", "/describe", "/redoc"])
+@pytest.mark.parametrize("path", ["/", "/tasks", "/kill", "/cancel", "/delete", "/describe", "/redoc"])
 async def test_pages_that_are_not_there(daemon: Any, path: str) -> None:
     known = path in {route.path for route in ROUTES}
     assert (await daemon.http.get(path, params={"task_id": "x"})).status_code == (405 if known else 404)
