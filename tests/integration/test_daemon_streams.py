@@ -134,6 +134,7 @@ def test_envelope_is_that_of_the_go_daemon(endpoint: str) -> None:
         status, headers = connection.head()
         assert status == "HTTP/1.1 200 OK"
         assert headers.pop("date").endswith(" GMT")
+        assert headers.pop("server").startswith("testground/")
         assert headers == {"content-type": "application/json", "transfer-encoding": "chunked"}
         assert connection.pieces() == [b'{"t":114,"p":null}']
 
