@@ -1,8 +1,7 @@
 """Instances that say what a test wants them to say, on standard output and to the sync service, run by a daemon.
 
-A voice is a list of steps, each a pair: `print` a line, or a `long` one that has a megabyte between two texts; `publish` an
-event (JSON text) on the run-events topic; `signal` or `await` a state; put the environment as JSON into a `file` of the
-outputs; `exit` with a code.
+A voice is a list of steps, each a pair: `print` a line, or a `long` one that has a megabyte between two texts; `publish`
+an event (JSON text) on the run-events topic; put the environment as JSON into a `file` of the outputs; `exit` with a code.
 """
 
 from __future__ import annotations
@@ -38,10 +37,6 @@ async def say(steps, sync):
             print(value[0] + "x" * 1_000_000 + value[1], flush=True)
         elif verb == "publish":
             await sync.publish(prefix + "run_events", value.encode())
-        elif verb == "signal":
-            await sync.signal(prefix + "states:" + value)
-        elif verb == "await":
-            await sync.barrier(prefix + "states:" + value, 1)
         elif verb == "file":
             pathlib.Path(env["TEST_OUTPUTS_PATH"], value).write_text(json.dumps(dict(env)))
         elif verb == "exit":
