@@ -47,6 +47,7 @@ CLOSE_SECONDS = 15.0
 PATIENCE_SECONDS = 1.0
 """How long a follower waits for the start of a task before it is told what the task waits for."""
 
+REPLACED = "a newer run of the same branch took its place in the queue"
 INTERRUPTED = "the daemon was interrupted while the task was processing"
 
 
@@ -338,6 +339,7 @@ class Engine:
             raise QueueFullError(f"queue full: daemon.scheduler.queue_size = {self._config.queue_size} is reached")
         enter(task, State.SCHEDULED)
         for old in replaced:
+            old.error = _canceled_text(old, REPLACED)  # without one, upstream's client takes it for a success
             enter(old, State.CANCELED)
         self._store.replace(replaced, task)
         for old in replaced:
@@ -355,10 +357,9 @@ class Engine:
         return self._store.waiting_of_branch(repo, branch)
 
     def _explain_replacement(self, old: Task, task: Task) -> None:
-        """In the log, since clients expect such a task to have no error."""
         task_log = TaskLog(self._log_path(old.id))
         branch = {"repo": task.created_by.repo, "branch": task.created_by.branch}
-        task_log.warn("run canceled: a newer run of the same branch took its place in the queue", by=task.id, **branch)
+        task_log.warn(f"run canceled: {REPLACED}", by=task.id, **branch)
         task_log.close()
 
     def _wake(self) -> None:
