@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -83,6 +84,8 @@ def _failure(body: dict[str, Any]) -> Event:
 
 def _crash(body: dict[str, Any]) -> Event:
     error, stack = _text(body.get("error", "")), _text(body.get("stacktrace", ""))
+    if _GO_STACK.match(error):  # sdk-go tells of a panic twice, first of the stack alone (contract §2.4)
+        return Event(Kind.CRASH, error)
     return Event(Kind.CRASH, f"{error}\n{stack}" if stack else error, error)
 
 
@@ -98,6 +101,8 @@ def _old_sdk(event: dict[str, Any]) -> Event:
     kind = {"ok": Kind.OK, "failed": Kind.FAIL, "crashed": Kind.CRASH}.get(_text(event.get("outcome")), Kind.FAIL)
     return Event(kind) if kind is Kind.OK else Event(kind, error, error)
 
+
+_GO_STACK = re.compile(r"goroutine \d+ \[")
 
 _MEMBERS = {
     "crash_event": _crash,

@@ -33,14 +33,19 @@ class Ledger:
         self._stopped = ""
 
     def note(self, event: Event) -> bool:
-        """A failure or crash beats a success; the first complaint is kept. Whether the event changed anything."""
+        """A failure or crash beats a success; the first complaint that says why is kept.
+
+        Returns whether the event changed anything.
+        """
         if self._stopped:
             return False  # what it says about being ended is not the reason
         if event.kind is Kind.OK and not self.said_ok:
             self.said_ok = True
             return True
-        if event.kind in (Kind.FAIL, Kind.CRASH) and not self.complaint:
-            word = "failed" if event.kind is Kind.FAIL else "crashed"
+        if event.kind not in (Kind.FAIL, Kind.CRASH):
+            return False
+        word = "failed" if event.kind is Kind.FAIL else "crashed"
+        if not self.complaint or (self.complaint == word and event.error):
             self.complaint = f"{word}: {first_line(event.error)}" if event.error else word
             return True
         return False

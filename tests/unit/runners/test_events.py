@@ -12,6 +12,7 @@ from testground.runners.events import Event, Kind
 GO = '{"ts":1795458264109326762,"msg":"","group_id":"single","run_id":"R","event":%s}'
 JS = '{"event":%s,"group_id":"single","level":"info","message":"","run_id":"R","ts":1795459065621000000}'
 RUST_MESSAGE = '{"event":%s}'
+STACK = "goroutine 1 [running]:\nx"
 RUST = '{"ts":1795459065621000000,"event":%s}'
 
 
@@ -24,6 +25,7 @@ RUST = '{"ts":1795459065621000000,"event":%s}'
         ('{"failure_event":{"error":"Error: oops","group":"single"}}', Kind.FAIL, "Error: oops", "Error: oops"),
         ('{"crash_event":{"group":"s","error":"e","stacktrace":"st"}}', Kind.CRASH, "e\nst", "e"),
         ('{"crash_event":{"groups":"s","error":"e","stacktrace":""}}', Kind.CRASH, "e", "e"),
+        ('{"crash_event":{"error":"goroutine 1 [running]:\\nx","stacktrace":"st"}}', Kind.CRASH, STACK, ""),
         ('{"message_event":{"message":"text"}}', Kind.MESSAGE, "text", ""),
         ('{"start_event":{"runenv":{"plan":"p"}}}', Kind.START, '{"plan":"p"}', ""),
         ('{"stage_start_event":{"name":"network-initialized","group":"s"}}', Kind.STAGE, "network-initialized", ""),

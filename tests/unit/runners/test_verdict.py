@@ -8,6 +8,7 @@ from testground.runners.verdict import Ledger
 from testground.sync.service import Member, Wait
 
 OK, FAIL, CRASH = Event(Kind.OK), Event(Kind.FAIL, "oops", "oops"), Event(Kind.CRASH, "e\nstack", "e")
+GO_STACK = Event(Kind.CRASH, "goroutine 7 [running]:\nmain.f()")
 
 
 def _ledger(*noted, code=0, after=1.0, index=0, group="g"):
@@ -27,6 +28,9 @@ def _ledger(*noted, code=0, after=1.0, index=0, group="g"):
         ([FAIL, OK], 0, "failed: oops"),
         ([OK, FAIL], 0, "failed: oops"),
         ([CRASH, CRASH], 0, "crashed: e"),
+        ([GO_STACK], 0, "crashed"),
+        ([GO_STACK, CRASH], 0, "crashed: e"),
+        ([GO_STACK, FAIL], 0, "crashed"),
         ([], 0, "exited without reporting an outcome (exit code 0)"),
         ([], 3, "exited with code 3 before reporting an outcome"),
         ([], -9, "was killed by SIGKILL before reporting an outcome"),
