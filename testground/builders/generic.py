@@ -58,7 +58,8 @@ class ExecGeneric:
 
     The commands find in their environment: TESTGROUND_SDK and TESTGROUND_EXTRA, the directories of a linked SDK and
     of extra sources, if any; TESTGROUND_SELECTORS, comma-separated; TESTGROUND_TARGET, where the plan directory will
-    be when it runs.
+    be when it runs; TESTGROUND_CACHE, a directory for what may help the next build of the plan: who needs it makes it,
+    and it stays until a purge.
     """
 
     id = "exec:generic"
@@ -90,6 +91,11 @@ class ExecGeneric:
 
     async def purge(self, plan: str, env: EnvConfig, output: Output) -> None:
         await common.purge(self.id, plan, env, output)
+        await to_thread.run_sync(common.remove, _cache(plan, env))
+
+
+def _cache(plan: str, env: EnvConfig) -> Path:
+    return env.home.work / "exec-generic-cache" / plan.replace("/", "-")
 
 
 def _directory(plan: Path, path: str) -> Path:
@@ -100,7 +106,12 @@ def _directory(plan: Path, path: str) -> Path:
 
 
 def _environment(build: BuildInput, config: GenericConfig) -> dict[str, str]:
-    env = {**os.environ, "TESTGROUND_TARGET": str(build.target), "TESTGROUND_SELECTORS": ",".join(build.selectors)}
+    env = {
+        **os.environ,
+        "TESTGROUND_CACHE": str(_cache(build.plan, build.env)),
+        "TESTGROUND_SELECTORS": ",".join(build.selectors),
+        "TESTGROUND_TARGET": str(build.target),
+    }
     for name, directory in (("TESTGROUND_SDK", build.sources.sdk), ("TESTGROUND_EXTRA", build.sources.extra)):
         if directory is not None:
             env[name] = str(directory)

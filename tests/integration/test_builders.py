@@ -172,6 +172,7 @@ async def test_generic_commands_see_their_inputs(workshop: Workshop) -> None:
     base = workshop.work / "requests" / "1"
     assert sorted((tree / "sub" / "vars").read_text().splitlines()) == [
         "7",
+        f"TESTGROUND_CACHE={workshop.env.home.work}/exec-generic-cache/plan",
         f"TESTGROUND_EXTRA={base}/extra",
         f"TESTGROUND_SDK={base}/sdk",
         "TESTGROUND_SELECTORS=a,b",
@@ -215,6 +216,20 @@ async def test_generic_cancelled_build_leaves_nothing(workshop: Workshop) -> Non
     assert workshop.left() == set()
     for pid in workshop.log.raw.split():
         await _gone(int(pid))
+
+
+async def test_generic_cache_stays_until_a_purge(workshop: Workshop) -> None:
+    script = 'mkdir -p "$TESTGROUND_CACHE"; echo build >> "$TESTGROUND_CACHE/log"; cp "$TESTGROUND_CACHE/log" .'
+    table = {"build": ["sh", "-c", script]}
+    logs = []
+    for _ in range(2):
+        artifact = await workshop.build(ExecGeneric(), SHELL, config=table)
+        logs.append(Path(artifact).with_name("log").read_text())
+    await ExecGeneric().purge("other", workshop.env, workshop.log)
+    await workshop.build(ExecGeneric(), SHELL, config=table)
+    await ExecGeneric().purge("plan", workshop.env, workshop.log)
+    artifact = await workshop.build(ExecGeneric(), SHELL, config=table)
+    assert [*logs, Path(artifact).with_name("log").read_text()] == ["build\n", "build\n" * 2, "build\n"]
 
 
 async def test_generic_purge(workshop: Workshop) -> None:
