@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 LISTENING = re.compile(r"listening.*?:(\d+)")
 """What each of them prints when it can be asked, and its port."""
@@ -106,9 +107,15 @@ def _port(process: subprocess.Popen[str]) -> int:
     for line in process.stdout:
         said.append(line)
         if found := LISTENING.search(line):
-            threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
+            threading.Thread(target=_drop, args=(process.stdout,), daemon=True).start()
             return int(found[1])
+    process.stdout.close()
     raise RuntimeError(f"{process.args} ended before it listened:\n{''.join(said)}")
+
+
+def _drop(stream: IO[str]) -> None:
+    with stream:
+        deque(stream, maxlen=0)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -26,26 +26,33 @@ def below(name: str, value: float, bound: float, unit: str = "") -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A figure of ours beside the same of the Go programs."""
+    """A figure of ours beside the same of the Go programs. Target is to be ahead, unless `why_behind` says why not."""
 
     name: str
     ours: float
     go: float
     unit: str
     more_is_better: bool
+    why_behind: str = ""
 
     @property
     def ratio(self) -> float:
-        """How many times better ours is; ahead above 1. Both figures are above 0."""
+        """How many times better ours is; above 1 is ahead. 0 where the system does not tell one of the figures."""
+        if not self.ours or not self.go:
+            return 0.0
         return self.ours / self.go if self.more_is_better else self.go / self.ours
+
+    @property
+    def ahead(self) -> bool:
+        return self.ratio > 1
 
 
 def more(name: str, ours: float, go: float, unit: str) -> Comparison:
     return Comparison(name, ours, go, unit, True)
 
 
-def less(name: str, ours: float, go: float, unit: str) -> Comparison:
-    return Comparison(name, ours, go, unit, False)
+def less(name: str, ours: float, go: float, unit: str, why_behind: str = "") -> Comparison:
+    return Comparison(name, ours, go, unit, False, why_behind)
 
 
 def number(value: float) -> str:
