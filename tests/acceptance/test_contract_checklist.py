@@ -1,8 +1,8 @@
 """The acceptance checklist of the instance contract (instance-contract §8.3), a test for each of its bullets.
 
 Two of the ten belong to parts that do not exist yet, and have no test here:
-"eth0 = control 192.18/16, eth1 = data 16.x; deny by default after init; IPv4 change by address only, mask ignored" belongs
-to isolated networks, "Influx `/write` merges partial points; accepts integer and float `count`; 204" to metrics.
+"eth0 = control 192.18/16, eth1 = data 16.x; deny by default after init; IPv4 change by address only, mask ignored"
+belongs to isolated networks, "Influx `/write` merges partial points; accepts integer and float `count`; 204" to metrics.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Instances that say what a test wants them to say, on standard output and to the sync service, run by a daemon.
 
-A voice is a list of steps, each a pair: `print` a line, or a `long` one that has a megabyte between two texts; `publish`
-an event (JSON text) on the run-events topic; put the environment as JSON into a `file` of the outputs; `exit` with a code.
+A voice is a list of steps, each a pair: `print` a line, or a `long` one that has a megabyte between two texts;
+`publish` an event (JSON text) on the run-events topic; put the environment as JSON into a `file` of the outputs;
+`exit` with a code.
 """
 
 from __future__ import annotations
