@@ -83,7 +83,7 @@ class Archive:
     def read(cls, path: Path) -> Archive:
         with tarfile.open(path, "r:gz") as tar:
             named = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
-            texts = {name: file.read().decode() for name, file in named.items() if file is not None}
+            texts = {name: file.read().decode("utf-8", "replace") for name, file in named.items() if file is not None}
         [run_id] = {name.partition("/")[0] for name in texts}
         return cls(run_id, {name.partition("/")[2]: text for name, text in texts.items()})
 

@@ -1,0 +1,78 @@
+"""Plans on the published SDKs of other languages, examples 08 to 10: they come from their registries as they are."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+
+from tests.acceptance.conftest import CommandLine
+from tests.acceptance.test_examples import GO_DEADLINE, failed, metrics, passed, points
+
+pytestmark = pytest.mark.timeout(300)
+
+go = pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed")
+
+
+@pytest.fixture
+def go_sdk(cli: CommandLine) -> CommandLine:
+    assert cli("plan", "import", "--from", "examples/08-go-sdk").exit_code == 0
+    return cli
+
+
+def go_case(case: str) -> list[str]:
+    builder = ("-b", "exec:go", "-r", "local:exec")
+    return ["run", "single", "-p", "08-go-sdk", "-t", case, *builder, "-i", "3", "--wait"]
+
+
+@go
+def test_go_instances_meet(cli: CommandLine) -> None:
+    """Initialised, over a topic and a barrier; `passed` sees to it that the socket was closed without a word."""
+    run = cli.readme("08-go-sdk", deadline=GO_DEADLINE)
+    archive = passed(run, cli, single=3)
+    assert [points(archive, f"single/{index}") for index in range(3)] == [{"greetings": [3]}] * 3
+    numbers = re.findall(r"I am number (\d) of all, (\d) of group single", run.stdout)
+    assert sorted(numbers) == [("1", "1"), ("2", "2"), ("3", "3")]
+
+
+@go
+def test_go_metrics_and_profiles(go_sdk: CommandLine) -> None:
+    composition = "examples/08-go-sdk/composition.toml"
+    run = go_sdk("run", "composition", "-f", composition, "--wait", "--collect", deadline=GO_DEADLINE)
+    archive = passed(run, go_sdk, measured=2)
+    for instance in ("measured/0", "measured/1"):
+        first = {
+            kind: metrics(archive, instance, kind)[0] for kind in ("counter", "meter", "timer", "histogram", "gauge")
+        }
+        names = {kind: (line["name"], line["measures"].get("count")) for kind, line in first.items()}
+        assert names.pop("gauge") == ("instances", None)
+        assert names == {
+            "counter": ("rounds", 20),
+            "meter": ("speed", 20),
+            "timer": ("round", 20),
+            "histogram": ("sizes", 20),
+        }
+        assert first["gauge"]["measures"] == {"value": 2}
+        assert len(points(archive, instance)["took_ms,work=sum"]) == 20
+        diagnostics = archive.files[f"{instance}/diagnostics.out"]
+        assert '"name":"done"' in diagnostics and '"name":"runtime.NumGoroutine"' in diagnostics
+        assert f"{instance}/cpu.prof" in archive.files
+        assert any(name.startswith(f"{instance}/heap.") for name in archive.files)
+
+
+@go
+def test_go_panic_explains_itself(go_sdk: CommandLine) -> None:
+    verdict = failed(go_sdk(*go_case("panic"), deadline=GO_DEADLINE), "single:0/3")
+    first, _, rest = verdict.partition("\n")
+    assert re.fullmatch(r"single\[00\d\] after [\d.]+s: crashed: assignment to entry in nil map", first)
+    assert 'barrier "ready" cannot be met: it needs 3' in rest
+    assert "died (crashed: assignment to entry in nil map) before signalling it" in rest
+
+
+@go
+def test_go_failure_explains_itself(go_sdk: CommandLine) -> None:
+    run = go_sdk(*go_case("failure"), "--test-param", "wanted=7", deadline=GO_DEADLINE)
+    first, _, rest = failed(run, "single:0/3").partition("\n")
+    assert re.fullmatch(r"single\[00\d\] after [\d.]+s: failed: heard 0 greetings, wanted 7", first)
+    assert 'barrier "ready" cannot be met: it needs 3' in rest
