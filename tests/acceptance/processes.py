@@ -41,10 +41,10 @@ class Running:
         self.process.kill()
         self.process.communicate()
 
-    def read_until(self, text: str) -> None:
+    def read_until(self, text: str, deadline: float = DEADLINE) -> None:
         """Wait for a text on standard output."""
         assert self.process.stdout is not None
-        deadline = time.monotonic() + DEADLINE
+        deadline += time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while text.encode() not in self._said:
