@@ -28,7 +28,7 @@ lint: $(VENV)/.dev ## style, types and the layers of design
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	for plan in examples/0[1-5]-*/; do $(BIN)/mypy --strict $$plan*.py || exit 1; done
+	for plan in examples/0[1-5]-*/ examples/*/mixed/; do $(BIN)/mypy --strict $$plan*.py || exit 1; done
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## speed and size, as figures beside their targets

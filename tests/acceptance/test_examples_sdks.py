@@ -13,6 +13,7 @@ from tests.acceptance.test_examples import GO_DEADLINE, failed, metrics, passed,
 pytestmark = pytest.mark.timeout(300)
 
 go = pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed")
+node = pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="node and npm are not installed")
 
 
 @pytest.fixture
@@ -76,3 +77,31 @@ def test_go_failure_explains_itself(go_sdk: CommandLine) -> None:
     first, _, rest = failed(run, "single:0/3").partition("\n")
     assert re.fullmatch(r"single\[00\d\] after [\d.]+s: failed: heard 0 greetings, wanted 7", first)
     assert 'barrier "ready" cannot be met: it needs 3' in rest
+
+
+@node
+def test_js_instances_meet(cli: CommandLine) -> None:
+    run = cli.readme("09-js-sdk")
+    passed(run, cli, single=3)
+    assert len(run.log(">> heard js-1 js-2 js-3")) == 3
+
+
+@node
+def test_js_failure_explains_itself(cli: CommandLine) -> None:
+    assert cli("plan", "import", "--from", "examples/09-js-sdk").exit_code == 0
+    case = ("run", "single", "-p", "09-js-sdk", "-t", "failure", "-b", "exec:generic", "-r", "local:exec", "-i", "3")
+    first, _, rest = failed(cli(*case, "--wait"), "single:0/3").partition("\n")
+    assert re.fullmatch(r"single\[00\d\] after [\d.]+s: failed: Error: heard 0 greetings, wanted 1000", first)
+    assert 'failed: Error: subscription to "greetings" cannot be met: single[00' in rest
+
+
+@go
+@node
+def test_go_js_and_python_instances_meet(cli: CommandLine) -> None:
+    """At one barrier, and each hears all others on one topic."""
+    assert cli("plan", "import", "--from", "examples/09-js-sdk").exit_code == 0
+    composition = "examples/09-js-sdk/mixed.toml"
+    run = cli("run", "composition", "-f", composition, "--wait", "--collect", deadline=GO_DEADLINE)
+    archive = passed(run, cli, go=2, js=2, python=2)
+    outputs = archive.named("run.out").values()
+    assert [output.count("heard go-1 go-2 js-1 js-2 python-1 python-2") for output in outputs] == [1] * 6
