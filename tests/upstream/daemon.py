@@ -14,6 +14,8 @@ How a run comes to its verdict there:
   listens: run them with `--disable-metrics`.
 - A worker looks for a task once a second, and `logs` with `follow` ends 2 to 4 seconds after a task has: a run takes
   about 3 seconds from its submission to the client's last line, however little it does.
+- `local:docker` needs more care: once a sync service has taken its connection, the end of that connection ends the
+  whole daemon (`error while reading socket`).
 - The daemon's end leaves the instances of its runs alive. They are in its process group, which `started` ends.
 """
 
@@ -56,8 +58,15 @@ def started(home: Path, settings: str = "") -> Iterator[str]:
 def running(home: Path, settings: str = "") -> Iterator[Daemon]:
     """As `started`, for who needs the process too."""
     (home / ".env.toml").write_text(f'[daemon]\nlisten = "localhost:0"\n{settings}\n')
-    nowhere = f"unix://{home / 'no-docker.sock'}"
-    environ = {**os.environ, "TESTGROUND_HOME": str(home), "DOCKER_HOST": nowhere, "GOTOOLCHAIN": "local"}
+    temporary = home / "tmp"
+    temporary.mkdir(exist_ok=True)
+    surroundings = {
+        "TESTGROUND_HOME": str(home),
+        "DOCKER_HOST": f"unix://{home / 'no-docker.sock'}",
+        "GOTOOLCHAIN": "local",
+        "TMPDIR": str(temporary),  # runs that fail leave directories there
+    }
+    environ = {**os.environ, **surroundings}
     with _process(program("testground"), "daemon", environ=environ, cwd=home, ready=LISTENING) as (process, found):
         yield Daemon(f"http://{found}", process)
 
