@@ -1,78 +1,147 @@
-"""Chunk vectors of client-daemon §8.1."""
+"""Chunk vectors C1 to C10 of client-daemon §8.1: encoded, decoded, in every cut, and as answers to our client."""
 
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from testground.api import rpc
-from testground.errors import StreamError
+from testground.api.rpc import Chunk, ChunkDecoder
+from testground.client import Client
+from testground.errors import StreamError, TestgroundError
+from testground.plan import sources
+from tests.unit.conftest import FakeDaemon
 
-SINGLE = [
-    (
-        b'{"t":114,"p":"dc28aidqmd2op8cgmlg0"}',
-        rpc.Chunk("r", "dc28aidqmd2op8cgmlg0"),
-        rpc.result("dc28aidqmd2op8cgmlg0"),
+ID = "dc28aidqmd2op8cgmlg0"
+
+
+def progress(data: bytes) -> Chunk:
+    return Chunk("p", data, extra={})
+
+
+def binary(data: bytes) -> Chunk:
+    return Chunk("b", data, extra={})
+
+
+@dataclass(frozen=True)
+class Vector:
+    wire: bytes
+    chunks: list[Chunk]
+    error: str = ""
+    """What ends the reading after the chunks, if not the end of the stream."""
+
+
+VECTORS = {
+    "C1": Vector(b'{"t":114,"p":"dc28aidqmd2op8cgmlg0"}', [Chunk("r", ID)]),
+    "C2": Vector(b'{"t":98,"p":"AQIDBA=="}', [binary(b"\x01\x02\x03\x04")]),
+    "C3": Vector(b'{"t":101,"e":{"m":"engine run error: queue full"}}', [Chunk("e", "engine run error: queue full")]),
+    "C4-false": Vector(b'{"t":114,"p":false}', [Chunk("r", False)]),
+    "C4-null": Vector(b'{"t":114,"p":null}', [Chunk("r", None)]),
+    "C5-not-filled-from-the-chunk-before": Vector(
+        b'{"t":112,"p":"aGk="}{"t":114}', [progress(b"hi"), Chunk("r", None)]
     ),
-    (b'{"t":98,"p":"AQIDBA=="}', rpc.Chunk("b", b"\x01\x02\x03\x04", extra={}), rpc.binary(b"\x01\x02\x03\x04")),
-    (
-        b'{"t":101,"e":{"m":"engine run error: queue full"}}',
-        rpc.Chunk("e", "engine run error: queue full"),
-        rpc.error("engine run error: queue full"),
+    "C6-what-follows-the-result-is-no-chunk": Vector(
+        b'\n {"t":98,"p":"aGk="}\n{"t":114,"p":true}garbage',
+        [binary(b"hi"), Chunk("r", True)],
+        "not a chunk stream: 'g",
     ),
-    (b'{"t":114,"p":false}', rpc.Chunk("r", False), rpc.result(False)),
-    (b'{"t":114,"p":null}', rpc.Chunk("r", None), rpc.result(None)),
-]
+    "C7-accepted-by-us": Vector(b'{"t":"r","p":"x"}', [Chunk("r", "x")]),
+    "C8-inside-a-chunk": Vector(b'{"t":112,"p":"aG', [], "unexpected EOF"),
+    "C8-empty": Vector(b"", []),
+    "C10": Vector(b'{"t":112,"p":"aGk="}{"t":114,"p":"dc28aidqmd2op8cgmlg0"}', [progress(b"hi"), Chunk("r", ID)]),
+}
+ENCODED = {
+    "C1": rpc.result(ID),
+    "C2": rpc.binary(b"\x01\x02\x03\x04"),
+    "C3": rpc.error("engine run error: queue full"),
+    "C4-false": rpc.result(False),
+    "C4-null": rpc.result(None),
+    "C10": rpc.progress(b"hi") + rpc.result(ID),
+}
 
 
-@pytest.mark.parametrize(("wire", "chunk", "encoded"), SINGLE)
-def test_single_chunks(wire: bytes, chunk: rpc.Chunk, encoded: bytes) -> None:
-    assert list(rpc.ChunkDecoder().feed(wire)) == [chunk]
-    assert encoded == wire
+@pytest.mark.parametrize("name", ENCODED)
+def test_encoding(name: str) -> None:
+    assert ENCODED[name] == VECTORS[name].wire
 
 
-def test_c5_a_result_without_payload_is_not_filled_from_the_chunk_before() -> None:
-    chunks = list(rpc.ChunkDecoder().feed(b'{"t":112,"p":"aGk="}{"t":114}'))
-    assert chunks == [rpc.Chunk("p", b"hi", extra={}), rpc.Chunk("r", None)]
+@pytest.mark.parametrize("name", VECTORS)
+def test_decoding_in_every_cut(name: str) -> None:
+    vector = VECTORS[name]
+    whole, singly = [vector.wire], [vector.wire[at : at + 1] for at in range(len(vector.wire))]
+    halves = [[vector.wire[:cut], vector.wire[cut:]] for cut in range(len(vector.wire))]
+    for pieces in (whole, singly, *halves):
+        chunks, error = decode(pieces)
+        assert chunks == vector.chunks
+        assert vector.error in error
+        assert bool(vector.error) == bool(error)
 
 
-def test_c6_what_follows_the_result_is_not_looked_at() -> None:
-    stream = rpc.ChunkDecoder().feed(b'\n {"t":98,"p":"aGk="}\n{"t":114,"p":true}garbage')
-    assert next(stream) == rpc.Chunk("b", b"hi", extra={})
-    assert next(stream) == rpc.Chunk("r", True)
-
-
-def test_c7_the_one_letter_kind_is_accepted() -> None:
-    assert list(rpc.ChunkDecoder().feed(b'{"t":"r","p":"x"}')) == [rpc.Chunk("r", "x")]
-
-
-def test_c8_end_of_stream_inside_a_chunk() -> None:
-    decoder = rpc.ChunkDecoder()
-    assert list(decoder.feed(b'{"t":112,"p":"aG')) == []
-    with pytest.raises(StreamError, match="unexpected EOF"):
+def decode(pieces: list[bytes]) -> tuple[list[Chunk], str]:
+    decoder, chunks = ChunkDecoder(), []
+    try:
+        for piece in pieces:
+            chunks.extend(decoder.feed(piece))
         decoder.close()
-    rpc.ChunkDecoder().close()
+    except StreamError as error:
+        return chunks, str(error)
+    return chunks, ""
+
+
+@pytest.mark.parametrize(
+    ("wire", "outcome"),
+    [
+        pytest.param(VECTORS["C1"].wire, ID, id="C1"),
+        pytest.param(VECTORS["C3"].wire, "engine run error: queue full", id="C3"),
+        pytest.param(VECTORS["C4-false"].wire, "result should be string", id="C4"),
+        pytest.param(b'{"t":112,"p":"aGk="}{"t":114}', "result should be string", id="C5"),
+        pytest.param(b'\n {"t":112,"p":"aGk="}\n{"t":114,"p":"x"}garbage', "x", id="C6"),
+        pytest.param(VECTORS["C7-accepted-by-us"].wire, "x", id="C7"),
+        pytest.param(VECTORS["C8-inside-a-chunk"].wire, "unexpected EOF: ", id="C8-inside-a-chunk"),
+        pytest.param(b"", "EOF: ", id="C8-empty"),
+        pytest.param(VECTORS["C10"].wire, ID, id="C10"),
+    ],
+)
+def test_what_our_client_makes_of_it_in_every_cut(
+    fake_daemon: FakeDaemon, client: Client, tmp_path: Path, wire: bytes, outcome: str
+) -> None:
+    """In pieces of a chunked HTTP body, as the answer to a request whose result is a text."""
+    cuts = [(wire[:cut], wire[cut:]) for cut in range(len(wire))] or [()]
+    for pieces in cuts:
+        fake_daemon.answer("/build", *pieces)
+    for _ in cuts:
+        try:
+            with sources.pack(b"{}", tmp_path) as upload:
+                told = client.build(upload)
+        except TestgroundError as error:
+            told = str(error)
+        assert told.startswith(outcome)
 
 
 def test_c9_a_console_line_as_payload() -> None:
     payload = "TWF5IDIxIDA2OjQwOjM3Ljg5NTE0OQkbWzM0bUlORk8bWzBtCXRlc3QJeyJyZXFfaWQiOiAiVGVzdExvZ2dpbmdJbmZvIn0K"
+    text = 'May 21 06:40:37.895149\t\x1b[34mINFO\x1b[0m\ttest\t{"req_id": "TestLoggingInfo"}\n'
     moment = datetime(2020, 5, 21, 6, 40, 37, 895149, tzinfo=UTC)
-    line = rpc.console_line("info", "test", {"req_id": "TestLoggingInfo"}, moment)
-    assert base64.b64encode(line.encode()).decode() == payload
-
-
-def test_c10_byte_by_byte_and_in_one_read() -> None:
-    stream = b'{"t":112,"p":"aGk="}' + SINGLE[0][0]
-    decoder = rpc.ChunkDecoder()
-    singly = [chunk for byte in stream for chunk in decoder.feed(bytes([byte]))]
-    assert singly == list(rpc.ChunkDecoder().feed(stream)) == [rpc.Chunk("p", b"hi", extra={}), SINGLE[0][1]]
+    assert rpc.console_line("info", "test", {"req_id": "TestLoggingInfo"}, moment) == text
+    assert rpc.progress(text.encode()) == b'{"t":112,"p":"%s"}' % payload.encode()
+    assert decode([rpc.progress(text.encode())]) == ([progress(text.encode())], "")
+    assert base64.b64decode(payload).decode() == text
 
 
 @pytest.mark.parametrize(
-    "line", ["run is queued with ID: dc28b05qmd2op8cgmlh0", "finished run with ID: dc28b05qmd2op8cgmlh0"]
+    ("message", "fields", "separator", "place"),
+    [
+        pytest.param(f"run is queued with ID: {ID}", None, None, 10, id="L5-queued"),
+        pytest.param(f"finished run with ID: {ID}", None, None, 9, id="L5-finished"),
+        pytest.param("generated build artifact", {"group": "single", "artifact": ID}, '"', 8, id="L5-artifact"),
+    ],
 )
-def test_l5_scripts_split_console_lines_on_blanks(line: str) -> None:
-    words = rpc.console_line("info", line).split()
-    assert words[9 if line.startswith("run") else 8] == "dc28b05qmd2op8cgmlh0"
+def test_scripts_find_ids_in_console_lines(
+    message: str, fields: dict[str, str] | None, separator: str | None, place: int
+) -> None:
+    """With `awk '{print $10}'` and the like."""
+    assert rpc.console_line("info", message, fields).split(separator)[place - 1] == ID
