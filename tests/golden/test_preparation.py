@@ -9,7 +9,7 @@ import pytest
 from testground.api.composition import Composition
 from testground.api.manifest import Manifest
 from testground.errors import CompositionError, PlanError, TestgroundError
-from testground.plan import prepare
+from testground.plan import instances, prepare
 
 
 def manifest(*, params: dict[str, Any] | None = None, **changes: Any) -> Manifest:
@@ -76,7 +76,7 @@ def test_p2_precedence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "instances", "counts"),
+    ("total", "shares", "counts"),
     [
         (4, [{"percentage": 0.5}, {"percentage": 0.5}], [2, 2]),
         (5, [{"percentage": 0.5}, {"percentage": 0.5}], "total instances mismatch: computed: 6 != configured: 5"),
@@ -84,8 +84,8 @@ def test_p2_precedence() -> None:
         (0, [{"percentage": 0.5}], "groups count percentage requires a total_instance configuration"),
     ],
 )
-def test_p3_instances(total: int, instances: list[dict[str, Any]], counts: list[int] | str) -> None:
-    groups = [{"id": f"g{index}", "instances": value} for index, value in enumerate(instances)]
+def test_p3_instances(total: int, shares: list[dict[str, Any]], counts: list[int] | str) -> None:
+    groups = [{"id": f"g{index}", "instances": value} for index, value in enumerate(shares)]
     given = composition(global_={"total_instances": total}, groups=groups)
     generous = manifest(testcases=[{"name": "ok", "instances": {"min": 1, "max": 100}}])
     if isinstance(counts, str):
@@ -94,7 +94,7 @@ def test_p3_instances(total: int, instances: list[dict[str, Any]], counts: list[
         assert str(caught.value) == f"error preparing run default: {counts}"
         return
     [run] = prepare.prepare_for_run(given, generous).runs or []
-    assert [group.instances.count for group in run.groups or []] == counts
+    assert instances.counts(run) == counts
     assert run.total_instances == sum(counts)
 
 
