@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from testground.errors import ConfigError, did_you_mean, in_words
 
 DEFAULT_LISTEN = "localhost:8042"
 DEFAULT_ENDPOINT = "http://localhost:8042"
+
+_ADDRESS = re.compile(r"https?://[^\s/?#]+[^\s#]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,12 @@ class DaemonConfig(_Section):
     listen: str = DEFAULT_LISTEN
     tokens: tuple[str, ...] = ()
     slack_webhook_url: str = ""
+    """Where the end of each run is told, a line each. A secret."""
     github_repo_status_token: str = ""
+    """Sets the status of the commits that runs name: an access token, or `user:token` in base64 as upstream has it."""
+    github_api_url: str = "https://api.github.com"
     root_url: str = ""
+    """Where users reach the daemon, such as `https://testground.example`; notifications link there."""
     influxdb_endpoint: str = ""
     """Where instances send metrics as they run. Empty: nowhere; they are in the outputs all the same.
 
@@ -84,6 +91,14 @@ class DaemonConfig(_Section):
     max_upload_mb: int = Field(default=4096, ge=1)
     """Largest request body, and largest sum of unpacked files, in MiB."""
     scheduler: SchedulerConfig = SchedulerConfig()
+
+    @field_validator("slack_webhook_url", "github_api_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        """The message does not repeat what may be a secret."""
+        if value and not _ADDRESS.fullmatch(value):
+            raise ValueError("an address such as https://example.com/path is needed")
+        return value
 
 
 class ClientConfig(_Section):

@@ -26,6 +26,7 @@ from testground.engine import cleanup, jobs, series
 from testground.engine.builds import BuildCache
 from testground.engine.jobs import Job, Workshop
 from testground.engine.log import TaskLog, pieces
+from testground.engine.notifications import Notifier
 from testground.engine.store import Store, enter
 from testground.engine.supervision import Supervision
 from testground.errors import (
@@ -67,6 +68,7 @@ class Engine:
         self._config = env.daemon.scheduler
         self._store = Store(_store_path(env))
         self._workshop = Workshop(env, sync, BuildCache())
+        self._notifier = Notifier(env.daemon)
         self._active: dict[str, Supervision] = {}
         self._milestones: dict[str, _Milestones] = {}
         self._work_there = anyio.Event()
@@ -77,16 +79,19 @@ class Engine:
 
         When `idle`, what an earlier daemon left waiting goes on waiting until something is queued.
         """
-        try:
-            await self._recover()
-            async with anyio.create_task_group() as self._workers:
-                for _ in range(self._config.workers):
-                    self._workers.start_soon(self._worker, idle)
-                task_status.started()
-        finally:
-            self._store.close()
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await cleanup.close_runners()
+        async with anyio.create_task_group() as group:
+            await group.start(self._notifier.serve)
+            try:
+                await self._recover()
+                async with anyio.create_task_group() as self._workers:
+                    for _ in range(self._config.workers):
+                        self._workers.start_soon(self._worker, idle)
+                    task_status.started()
+            finally:
+                self._notifier.close()
+                self._store.close()
+                with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await cleanup.close_runners()
 
     # -- requests ---------------------------------------------------------------------------------------------
 
@@ -253,6 +258,7 @@ class Engine:
         """From waiting to its final state, which is stored whatever happens."""
         enter(task, State.PROCESSING)
         self._store.save(task)
+        self._notifier.changed(task)
         supervision = self._active[task.id] = Supervision(TaskLog(self._log_path(task.id)))
         self._milestones.setdefault(task.id, _Milestones()).started.set()
         tools.task.set(task.id)
@@ -316,6 +322,7 @@ class Engine:
         """Store the final state, then let followers know."""
         enter(task, state)
         self._store.save(task)
+        self._notifier.changed(task)
         self._tell_followers(task)
 
     def _tell_followers(self, task: Task) -> None:

@@ -38,6 +38,8 @@ def test_disabled_needs_a_real_boolean(tmp_path):
         ('[daemon.scheduler]\nworkers = "two"\n', "daemon.scheduler.workers"),
         ("[daemon.scheduler]\nworkers = 0\n", "daemon.scheduler.workers"),
         ('daemon = "x"\n', "daemon"),
+        ('[daemon]\nslack_webhook_url = "hooks.example/SECRET"\n', "daemon.slack_webhook_url: an address such as"),
+        ('[daemon]\ngithub_api_url = "https:///api/SECRET"\n', "daemon.github_api_url: an address such as"),
     ],
 )
 def test_bad_file_is_one_error_naming_file_and_key(tmp_path, text, mentions):
@@ -45,6 +47,7 @@ def test_bad_file_is_one_error_naming_file_and_key(tmp_path, text, mentions):
     with pytest.raises(ConfigError) as caught:
         config.load(Home(tmp_path))
     assert str(tmp_path / ".env.toml") in caught.value.message and mentions in caught.value.message
+    assert "SECRET" not in caught.value.message
 
 
 def test_home_precedence(tmp_path, monkeypatch):
@@ -60,3 +63,16 @@ def test_home_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot create the home directory"):
         config.load(Home(tmp_path / "file" / "home"))
+
+
+def test_settings_of_notifications(tmp_path):
+    (tmp_path / ".env.toml").write_text(
+        '[daemon]\nslack_webhook_url = "https://hooks.example/T/B/x"\ngithub_api_url = "http://localhost:1/api/v3"\n'
+        'github_repo_status_tokn = "t"\n'
+    )
+    env = config.load(Home(tmp_path))
+    assert env.daemon.slack_webhook_url == "https://hooks.example/T/B/x"
+    assert env.daemon.github_api_url == "http://localhost:1/api/v3"
+    assert env.warnings == (
+        ".env.toml: unknown key 'daemon.github_repo_status_tokn'; did you mean 'github_repo_status_token'?",
+    )

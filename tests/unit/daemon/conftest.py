@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,12 @@ def config() -> DaemonConfig:
 
 @pytest.fixture
 async def daemon(tmp_path: Path, config: DaemonConfig) -> AsyncIterator[Daemon]:
+    async with serving(tmp_path, config) as daemon:
+        yield daemon
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, config: DaemonConfig) -> AsyncIterator[Daemon]:
     env = EnvConfig(home=Home(tmp_path / "home").create(), daemon=config)
     async with open_server(Service(), "127.0.0.1", 0) as sync, anyio.create_task_group() as group:
         engine = Engine(env, sync)
