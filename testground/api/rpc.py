@@ -9,12 +9,13 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from pydantic import Field
 
 from testground.api.composition import Composition
+from testground.api.console import console_line as console_line
 from testground.api.manifest import Manifest
 from testground.api.model import Int, Str, WireModel
 from testground.api.task import CreatedBy, State, TaskType
@@ -213,19 +214,3 @@ def _unbase64(value: Any) -> bytes:
 
 def _dump(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
-# -- console lines ----------------------------------------------------------------------------------------------
-
-LEVELS = {"debug": 35, "info": 34, "warn": 33, "error": 31}
-"""Level → ANSI colour, as upstream's console encoder."""
-
-
-def console_line(level: str, message: str, fields: dict[str, Any] | None = None, now: datetime | None = None) -> str:
-    """`Nov 23 18:27:12.181313⇥INFO⇥message⇥{"k": "v"}⏎` (client-daemon §2.3): scripts split it on blanks."""
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
-    stamp = f"{moment:%b} {moment.day:2d} {moment:%H:%M:%S.%f}"
-    line = f"{stamp}\t\x1b[{LEVELS[level]}m{level.upper()}\x1b[0m\t{message}"
-    if fields:
-        line += "\t" + json.dumps(fields, ensure_ascii=False, default=str)
-    return line + "\n"

@@ -44,15 +44,19 @@ class Output:
         wanted = (os.environ if environ is None else environ).get("LOG_LEVEL", "").lower().replace("warning", "warn")
         self._level = LEVELS.index(wanted if wanted in LEVELS else "debug" if verbose else "info")
 
+    def shows(self, level: str) -> bool:
+        """Whether log lines of this level are printed."""
+        return LEVELS.index(level) >= self._level
+
     def line(self, text: str = "") -> None:
         self._write(text + "\n")
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         """A log line of the client: four fields before the message, which scripts count on."""
-        from testground.api import rpc
+        from testground.api import console
 
-        if LEVELS.index(level) >= self._level:
-            self._write(rpc.console_line(level, message, fields or None))
+        if self.shows(level):
+            self._write(console.console_line(level, message, fields or None))
 
     def note(self, text: str) -> None:
         """Something for people only; never in the way of a script that reads standard output."""
