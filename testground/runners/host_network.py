@@ -17,7 +17,6 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from testground.api.task import RunResult
 from testground.drivers import namespaces
 from testground.errors import RunError
 from testground.plugins import RunInput
@@ -29,8 +28,6 @@ SYNC_SERVICE, SYNC_PORT = "testground-sync-service", 5050
 """What sdk-rust connects to, and other SDKs when nobody tells them better (contract §1.4)."""
 
 ADDRESSES_TRIED = 20
-
-_UNKNOWN_NAME = "failed to lookup address information"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +59,6 @@ class HostNetwork:
 
     def started(self, member: Member) -> None:
         """The instance runs."""
-
-    def hint(self, result: RunResult) -> str:
-        """What may help after a failed run: sdk-rust says no more than that a name is unknown."""
-        lines = (line for failure in result.failures for line in failure.last_lines)
-        if self.sidecar or not any(SYNC_SERVICE in line or _UNKNOWN_NAME in line for line in lines):
-            return ""
-        return (
-            f"hint: a plan that looks for the host {SYNC_SERVICE} needs a sidecar: "
-            'set sidecar = true in [runners."local:exec"]'
-        )
 
     async def _variables(self, member: Member, host: str, port: int) -> dict[str, str]:
         variables = {"REDIS_HOST": "localhost", "SYNC_SERVICE_HOST": host, "SYNC_SERVICE_PORT": str(port)}

@@ -17,7 +17,7 @@ import anyio
 from testground.api.task import RunResult
 from testground.errors import unwrapped
 from testground.plugins import ComponentConfig, RunGroupInput, RunInput
-from testground.runners import environment, events, outputs, verdict
+from testground.runners import advice, environment, events, outputs, verdict
 from testground.runners.host_network import HostNetwork, HostSidecar
 from testground.runners.instance import Stage
 from testground.runners.local_instance import WAITING, LocalInstance
@@ -56,7 +56,7 @@ class LocalRun:
     """One run under way."""
 
     def __init__(self, run: RunInput, config: LocalExecConfig, work: Path) -> None:
-        self._run, self._work = run, work
+        self._run, self._config, self._work = run, config, work
         self.network = (HostSidecar if config.sidecar else HostNetwork)(run, redis=config.redis)
         self.stage = Stage(run.output, time.monotonic())
         self._start_time = datetime.now(UTC)
@@ -134,7 +134,8 @@ class LocalRun:
         result = verdict.judge([instance.ledger for instance in self._instances], self._run.stop)
         for line in verdict.explain(result, self._first_waits or []):
             self._run.output.error(line)
-        if hint := self.network.hint(result):
+        connected = self._run.sync.service.connected(self._run.run_id)
+        for hint in advice.advise(result, connected, sidecar=self.network.sidecar, redis=self._config.redis):
             self._run.output.error(hint)
         return result
 

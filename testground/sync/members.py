@@ -39,6 +39,7 @@ class Members:
         self.live: set[Member] = set()
         self.ended: set[Member] = set()
         self.dead: dict[Member, str] = {}
+        self.connected: set[Member] = set()
         self._doorless: set[Member] = set()
 
     def begin(self, members: Iterable[Member]) -> None:

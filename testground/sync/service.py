@@ -22,6 +22,8 @@ class Service:
 
     def open(self, send: Callable[[bytes], None], member: Member | None = None) -> Session:
         """A session for one connection; `member` when it is known whose it is."""
+        if member is not None and (run := self._runs.find(member.run_id)) is not None:
+            run.members.connected.add(member)
         return Session(self._runs, send, member)
 
     def begin_run(
@@ -60,6 +62,11 @@ class Service:
         """Who waits where, barriers first."""
         run = self._runs.find(run_id)
         return run.waiting() if run is not None else []
+
+    def connected(self, run_id: str) -> frozenset[Member]:
+        """The members that have had a connection."""
+        run = self._runs.find(run_id)
+        return frozenset(run.members.connected) if run is not None else frozenset()
 
     def end_run(self, run_id: str) -> None:
         """Forget all keys and members of a run. Who still waits for it is told so."""
