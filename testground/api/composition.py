@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from testground.api.model import Int, Str, Text, UInt, WireModel
+from testground.api.model import Bool, Int, Item, Str, Text, UInt, WireModel, or_zero
 
 
 def _table(value: Any) -> Any:
@@ -49,8 +49,8 @@ class Dependency(WireModel):
 
 
 class Build(WireModel):
-    selectors: list[Str] | None = None
-    dependencies: list[Dependency] | None = None
+    selectors: list[Item] | None = None
+    dependencies: list[Annotated[Dependency, or_zero({})]] | None = None
 
 
 class GlobalRun(WireModel):
@@ -70,7 +70,7 @@ class Global(WireModel):
     runner: Str = ""
     run_config: Table = None
     run: GlobalRun | None = None
-    disable_metrics: bool = False
+    disable_metrics: Bool = False
 
 
 class Resources(WireModel):
@@ -80,7 +80,7 @@ class Resources(WireModel):
 
 class Instances(WireModel):
     count: UInt = 0
-    percentage: float = Field(default=0, ge=0, allow_inf_nan=False)
+    percentage: float = Field(default=0, ge=0, allow_inf_nan=False, strict=True)
     """A fraction of the run's total: 0.5 is half."""
 
     @property

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from testground.api.model import Int, Str, WireModel
+from testground.api.model import Int, Item, Str, WireModel, or_zero
+
+Options = Annotated[dict[str, Any], or_zero({})]
+"""Settings of a builder or runner. That they are there, if only empty, says that the plan supports it."""
 
 
 class Parameter(WireModel):
@@ -38,7 +41,7 @@ class TestCase(WireModel):
 
     name: Str = Field(default="", alias="Name")
     instances: Bounds = Field(default_factory=Bounds, alias="Instances")
-    parameters: dict[str, Parameter] | None = Field(default=None, alias="Parameters")
+    parameters: dict[str, Annotated[Parameter, or_zero({})]] | None = Field(default=None, alias="Parameters")
 
     @model_validator(mode="before")
     @classmethod
@@ -48,10 +51,10 @@ class TestCase(WireModel):
 
 class Manifest(WireModel):
     name: Str = Field(default="", alias="Name")
-    builders: dict[str, dict[str, Any]] | None = Field(default=None, alias="Builders")
-    runners: dict[str, dict[str, Any]] | None = Field(default=None, alias="Runners")
+    builders: dict[str, Options] | None = Field(default=None, alias="Builders")
+    runners: dict[str, Options] | None = Field(default=None, alias="Runners")
     testcases: list[TestCase] | None = Field(default=None, alias="TestCases")
-    extra_sources: dict[str, list[str]] | None = Field(default=None, alias="ExtraSources")
+    extra_sources: dict[str, Annotated[list[Item], or_zero([])]] | None = Field(default=None, alias="ExtraSources")
 
     def case(self, name: str) -> TestCase | None:
         return next((case for case in self.testcases or [] if case.name == name), None)

@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from testground.errors import in_words
 
@@ -23,15 +23,12 @@ class WireModel(BaseModel):
         if not isinstance(data, dict):
             return data
         names = _names(cls)
-        exact = {key for key in data if names.get(key.lower() if isinstance(key, str) else key) == key}
         out: dict[str, Any] = {}
         for key, value in data.items():
             name = names.get(key.lower()) if isinstance(key, str) else None
-            if name is None or (name in exact and key != name):
+            if name is None or (value is None and name not in _nullable(cls)):
                 continue
-            if value is None and name not in _nullable(cls):
-                continue
-            out[name] = value
+            out[name] = value  # of several spellings the last one counts, as in Go
         return out
 
     def wire(self) -> dict[str, Any]:
@@ -69,6 +66,8 @@ def _string(value: Any) -> Any:
 
 def _text(value: Any) -> Any:
     """A test parameter: a string; numbers and booleans of foreign clients are spelled out (client-daemon §7.3)."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -79,7 +78,16 @@ def _text(value: Any) -> Any:
 Int = Annotated[int, BeforeValidator(_integral), Field(ge=-(2**63), lt=2**63)]
 UInt = Annotated[int, BeforeValidator(_integral), Field(ge=0, lt=2**63)]
 Str = Annotated[str, BeforeValidator(_string)]
+Bool = Annotated[bool, Strict()]
 Text = Annotated[str, BeforeValidator(_text)]
+
+
+def or_zero(zero: Any) -> BeforeValidator:
+    """For an item of a list or a map: `null` is the zero value there too."""
+    return BeforeValidator(lambda value: zero if value is None else value)
+
+
+Item = Annotated[Str, or_zero("")]
 
 
 def _names(cls: type[BaseModel]) -> dict[str, str]:

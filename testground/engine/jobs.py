@@ -13,7 +13,7 @@ from testground.config import EnvConfig
 from testground.engine import builds
 from testground.engine.builds import BuildCache
 from testground.errors import CompositionError, PlanError, RequestError, RunError
-from testground.plan import prepare
+from testground.plan import instances, prepare
 from testground.plugins import Output, RunGroupInput, RunInput, Runner, Stop
 from testground.sync.server import SyncServer
 
@@ -165,14 +165,14 @@ async def _check_health(runner: Runner, env: EnvConfig, output: Output) -> None:
 
 def _run_groups(composition: Composition, chosen: Run) -> list[RunGroupInput]:
     groups = []
-    for run_group in chosen.groups or []:
+    for run_group, count in zip(chosen.groups or [], instances.counts(chosen), strict=True):
         group = composition.group(run_group.effective_group_id)
         if group is None:
             raise CompositionError(f"run {chosen.id}: group {run_group.effective_group_id} is gone")
         groups.append(
             RunGroupInput(
                 id=run_group.id,
-                instances=run_group.instances.count,
+                instances=count,
                 artifact=group.run.artifact,
                 parameters=dict(run_group.test_params or {}),
                 profiles=dict(run_group.profiles or {}),

@@ -17,22 +17,24 @@ def inherit(member: RunGroup, composition: Composition) -> Instances:
 
 
 def resolve(run: Run) -> Run:
-    """The run with its total, and in each group a count. Raises `CompositionError` when they do not fit together."""
-    groups = run.groups or []
-    if run.total_instances == 0 and any(group.instances.percentage > 0 for group in groups):
+    """The run with its total. Raises `CompositionError` when that and the groups do not fit together.
+
+    A group that has a percentage keeps it: the composition can be written back, and then run with another total.
+    """
+    if run.total_instances == 0 and any(group.instances.percentage > 0 for group in run.groups or []):
         raise CompositionError("groups count percentage requires a total_instance configuration")
-    counted = [_counted(group, run.total_instances) for group in groups]
-    total = sum(group.instances.count for group in counted)
+    total = sum(counts(run))
     if run.total_instances not in (0, total):
         raise CompositionError(f"total instances mismatch: computed: {total} != configured: {run.total_instances}")
-    return run.model_copy(update={"total_instances": total, "groups": counted})
+    return run.model_copy(update={"total_instances": total})
 
 
-def _counted(group: RunGroup, total: int) -> RunGroup:
-    if group.instances.count:
-        return group
-    count = _rounded(group.instances.percentage * total)
-    return group.model_copy(update={"instances": group.instances.model_copy(update={"count": count})})
+def counts(run: Run) -> list[int]:
+    """How many instances each group of a run has; the run has its total if one of them needs it."""
+    return [
+        group.instances.count or _rounded(group.instances.percentage * run.total_instances)
+        for group in run.groups or []
+    ]
 
 
 def _rounded(share: float) -> int:

@@ -42,8 +42,7 @@ def prepare_for_build(composition: Composition, manifest: Manifest) -> Compositi
     if not manifest.builders:
         raise PlanError("plan supports no builders; review the manifest")
     groups = [_prepared_group(group, composition, manifest) for group in composition.groups or []]
-    groups_or_none = groups if composition.groups is not None else None
-    return composition.model_copy(update={"global_": settings, "groups": groups_or_none}).model_copy(deep=True)
+    return composition.model_copy(update={"global_": settings, "groups": groups}).model_copy(deep=True)
 
 
 def prepare_for_run(composition: Composition, manifest: Manifest) -> Composition:
@@ -63,16 +62,21 @@ def prepare_for_run(composition: Composition, manifest: Manifest) -> Composition
 
 
 def frame_for_run(composition: Composition, run_id: str) -> Composition:
-    """Only the named run and the groups it uses. Raises `CompositionError` with the nearest run id."""
+    """Only the named run and the groups it uses. Raises `CompositionError` with the nearest run or group id."""
+    failure = f"error while framing composition for run: {run_id}"
     run = composition.run(run_id)
     if run is None:
         known = [run.id for run in composition.runs or []]
         raise CompositionError(
-            f"error while framing composition for run: {run_id}: invalid run id {run_id}: "
-            f"unknown run id {run_id}{did_you_mean(run_id, known)}"
+            f"{failure}: invalid run id {run_id}: unknown run id {run_id}{did_you_mean(run_id, known)}"
         )
     used = {member.effective_group_id for member in run.groups or []}
     groups = [group for group in composition.groups or [] if group.id in used]
+    for group_id in sorted(used - {group.id for group in groups}):
+        known = [group.id for group in composition.groups or []]
+        raise CompositionError(
+            f"{failure}: invalid group id {group_id}: unknown group id {group_id}{did_you_mean(group_id, known)}"
+        )
     return composition.model_copy(update={"runs": [run], "groups": groups}).model_copy(deep=True)
 
 
@@ -147,7 +151,8 @@ def _merged_dependencies(own: list[Dependency] | None, common: list[Dependency] 
     if not own or not common:
         return own or common
     modules = {dependency.module for dependency in own}
-    return own + [dependency for dependency in common if dependency.module not in modules]
+    added = {dependency.module: dependency for dependency in common if dependency.module not in modules}
+    return own + list(added.values())
 
 
 def _replacement(dependency: Dependency) -> str:

@@ -70,6 +70,7 @@ def _runs(composition: Composition) -> None:
     _unique("runs ids", (run.id for run in runs))
     for run in runs:
         _run_groups(run, composition)
+    for run in runs:
         _instances(run, composition)
 
 

@@ -104,9 +104,25 @@ def test_any_mixture_of_letter_cases(data: st.DataObject) -> None:
     assert Composition.model_validate(recased(COMPOSITION, mixed)).wire() == COMPOSITION
 
 
-def test_the_exact_spelling_wins_over_another_one() -> None:
+def test_the_last_of_several_spellings_wins() -> None:
     assert rpc.TaskRequest.model_validate({"TASK_ID": "b", "task_id": "a"}).task_id == "a"
-    assert rpc.TaskRequest.model_validate({"task_id": "a", "Task_Id": "b"}).task_id == "a"
+    assert rpc.TaskRequest.model_validate({"task_id": "a", "Task_Id": "b"}).task_id == "b"
+    assert rpc.TaskRequest.model_validate({"task_id": "a", "Task_Id": None}).task_id == "a"
+
+
+def test_nulls_in_lists_and_maps_are_zero_values() -> None:
+    build = composition.Build.model_validate({"selectors": [None], "dependencies": [None]})
+    assert build.wire() == {"selectors": [""], "dependencies": [composition.Dependency().wire()]}
+    plan = manifest.Manifest.model_validate(
+        {
+            "Builders": {"exec:go": None},
+            "TestCases": [{"Parameters": {"p": None}}],
+            "ExtraSources": {"a": None, "b": [None]},
+        }
+    )
+    assert plan.builders == {"exec:go": {}}
+    assert plan.testcases and plan.testcases[0].parameters == {"p": manifest.Parameter()}
+    assert plan.extra_sources == {"a": [], "b": [""]}
 
 
 def test_toml_spellings_of_the_manifest_are_read() -> None:
@@ -147,6 +163,10 @@ def test_empty_objects_and_nulls_are_zero_values(model: type[WireModel]) -> None
         ({"global": {"total_instances": 2**63}}, "global.total_instances: "),
         ({"groups": [{"instances": {"percentage": -0.5}}]}, "groups[0].instances.percentage: "),
         ({"groups": [{"instances": {"percentage": float("inf")}}]}, "groups[0].instances.percentage: "),
+        ({"groups": [{"instances": {"percentage": "0.5"}}]}, "groups[0].instances.percentage: a number is needed"),
+        ({"groups": [{"instances": {"percentage": True}}]}, "groups[0].instances.percentage: a number is needed"),
+        ({"global": {"disable_metrics": "true"}}, "global.disable_metrics: true or false is needed"),
+        ({"global": {"disable_metrics": 1}}, "global.disable_metrics: true or false is needed"),
         ({"groups": [{"run": {"test_params": {"a": []}}}]}, "groups[0].run.test_params.a: a string is needed"),
         ({"global": {"run_config": "nonsense"}}, "global.run_config: a table is needed"),
         ({"global": {"run_config": "[1]"}}, "global.run_config: "),

@@ -17,14 +17,10 @@ def run(total: int, *groups: Instances) -> Run:
     return Run(id="r", total_instances=total, groups=members)
 
 
-def counts(resolved: Run) -> list[int]:
-    return [group.instances.count for group in resolved.groups or []]
-
-
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=6))
 def test_counts_alone_make_the_total(given: list[int]) -> None:
     resolved = instances.resolve(run(0, *(Instances(count=count) for count in given)))
-    assert counts(resolved) == given
+    assert instances.counts(resolved) == given
     assert resolved.total_instances == sum(given)
     assert instances.resolve(resolved) == resolved
 
@@ -36,8 +32,9 @@ def test_percentages_are_rounded_half_up_and_must_add_up(total: int, weights: li
     given = run(total, *(Instances(percentage=share) for share in shares))
     if sum(expected) == total:
         resolved = instances.resolve(given)
-        assert counts(resolved) == expected
-        assert counts(instances.resolve(resolved)) == expected
+        assert instances.counts(resolved) == expected
+        assert resolved.groups == given.groups
+        assert instances.counts(instances.resolve(resolved)) == expected
         return
     with pytest.raises(CompositionError) as caught:
         instances.resolve(given)
@@ -45,12 +42,14 @@ def test_percentages_are_rounded_half_up_and_must_add_up(total: int, weights: li
 
 
 def test_the_largest_float_below_a_half_is_not_rounded_up() -> None:
-    assert counts(instances.resolve(run(1, Instances(percentage=0.49999999999999994), Instances(count=1)))) == [0, 1]
+    assert instances.counts(
+        instances.resolve(run(1, Instances(percentage=0.49999999999999994), Instances(count=1)))
+    ) == [0, 1]
 
 
 def test_a_count_wins_but_a_percentage_still_needs_a_total() -> None:
     both = Instances(count=3, percentage=0.9)
-    assert counts(instances.resolve(run(3, both))) == [3]
+    assert instances.counts(instances.resolve(run(3, both))) == [3]
     with pytest.raises(CompositionError, match="requires a total_instance configuration"):
         instances.resolve(run(0, both))
 

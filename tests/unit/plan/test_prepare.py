@@ -7,7 +7,7 @@ import pytest
 from testground.api.composition import Composition
 from testground.api.manifest import Manifest
 from testground.errors import CompositionError, PlanError
-from testground.plan import prepare
+from testground.plan import instances, prepare
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -96,6 +96,12 @@ def test_build_options_are_filled_from_global_and_manifest_top_level_only() -> N
             None,
             ["a", "b"],
         ),
+        (
+            {"dependencies": [{"module": "a"}]},
+            {"dependencies": [{"module": "b"}, {"module": "b"}]},
+            None,
+            ["a", "b"],
+        ),
         ({"dependencies": [{"module": "a"}]}, {"selectors": ["x"]}, ["x"], ["a"]),
     ],
 )
@@ -166,7 +172,7 @@ def test_instances_come_from_the_group_before_anything_is_counted() -> None:
     given = composition(groups, runs)
     prepare.validate_for_run(given)
     prepared = prepare.prepare_for_run(given, manifest())
-    assert [member.instances.count for member in members(prepared)] == [2, 2, 3, 2]
+    assert [instances.counts(run) for run in prepared.runs or []] == [[2, 2], [3, 2]]
 
 
 def test_every_run_is_prepared_and_the_broken_one_is_named() -> None:
@@ -208,6 +214,15 @@ def test_an_unknown_run_comes_with_the_nearest_one() -> None:
     assert str(caught.value) == (
         "error while framing composition for run: warmup: invalid run id warmup: unknown run id warmup; "
         "did you mean 'warm-up'?"
+    )
+
+
+def test_a_run_of_an_unknown_group_comes_with_the_nearest_one() -> None:
+    with pytest.raises(CompositionError) as caught:
+        prepare.frame_for_run(composition([{"id": "peers"}], [{"id": "main", "groups": [{"id": "peer"}]}]), "main")
+    assert str(caught.value) == (
+        "error while framing composition for run: main: invalid group id peer: unknown group id peer; "
+        "did you mean 'peers'?"
     )
 
 
