@@ -1,4 +1,4 @@
-"""Requests and answers of client-daemon §8.2 and §8.3: what our daemon answers, and what our client hears.
+"""Requests and answers of client-daemon §8.2 and §8.3: what our daemon answers and what our client hears.
 
 Where ours differ on purpose, a comment says how. All our errors carry a further member `c`, which other clients ignore,
 and come after a warning as progress.
