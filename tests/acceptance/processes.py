@@ -8,7 +8,7 @@ import re
 import selectors
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +22,18 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class Running:
     """A command, and what it has said so far."""
 
-    def __init__(self, home: Path, directory: Path, *arguments: str, program: Sequence[str] = TESTGROUND) -> None:
+    def __init__(
+        self,
+        home: Path,
+        directory: Path,
+        *arguments: str,
+        program: Sequence[str] = TESTGROUND,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.process = subprocess.Popen(
             [*program, *arguments],
             cwd=directory,
-            env={**os.environ, "TESTGROUND_HOME": str(home)},
+            env={**os.environ, "TESTGROUND_HOME": str(home), **(environ or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -175,6 +175,22 @@ def test_two_clients_run_at_once(go: GoClient) -> None:
         assert ended(go, first.finish().run_ids[0])["Outcome"] == "canceled"
 
 
+def test_a_client_that_does_not_read_holds_nobody_up(go: GoClient) -> None:
+    """Its output, 32 MB on the wire, is more than all buffers on the way hold."""
+    arguments = client.single("flood", instances=3)
+    with go.start(*arguments, "--wait", "--collect", "--collect-file", "flood") as first:
+        first.read_until("starting run")
+        first.process.send_signal(signal.SIGSTOP)
+        [run_id, *_] = [row.split()[0] for row in go("tasks").stdout.splitlines() if " flood " in row]
+        assert ended(go, run_id)["Outcome"] == "success"
+        assert first.process.poll() is None
+        first.process.send_signal(signal.SIGCONT)
+        done = first.finish()
+    assert done.exit_code == 0
+    assert done.log("run finished with outcome = success")
+    assert (go.directory / "flood.tgz").is_file()
+
+
 # -- the daemon goes ------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from tests.acceptance.conftest import Finished
 from tests.acceptance.processes import Running
 from tests.upstream.programs import program
 
-CASES = ("ok", "fail", "optional", "silent", "hang", "quiet", "odd", "list")
+CASES = ("ok", "fail", "optional", "silent", "hang", "quiet", "odd", "flood", "list")
 
 MANIFEST = """name = "shell"
 [builders."exec:generic"]
@@ -36,6 +36,7 @@ case "$TEST_CASE" in
     hang) echo hanging; exec sleep 1000 ;;
     quiet) exec sleep 1000 ;;
     odd) printf 'odd \377 <&> \033[1mbold\033[0m\n'; head -c 200000 /dev/zero | tr '\0' x; echo; finish success_event ;;
+    flood) yes "$(head -c 4000 /dev/zero | tr '\0' x)" | head -n 2000; finish success_event ;;
     list) cd "$(dirname "$0")" && find . -type f | sort; finish success_event ;;
     *) echo "$TEST_INSTANCE_PARAMS metrics disabled: $TEST_DISABLE_METRICS"; finish success_event ;;
 esac
@@ -55,7 +56,8 @@ class GoClient:
 
     def start(self, *arguments: str) -> Running:
         command = (str(program("testground")), "--endpoint", self.endpoint)
-        return Running(self.home, self.directory, *arguments, program=command)
+        leftovers = {"TMPDIR": str(self.home)}  # it never removes its copies of plans
+        return Running(self.home, self.directory, *arguments, program=command, environ=leftovers)
 
     def run(self, case: str, *more: str) -> Finished:
         return self(*single(case), *more)
