@@ -13,6 +13,7 @@ from testground.api.composition import Composition, Group
 from testground.api.manifest import Manifest
 from testground.api.rpc import BuildRequest, RunRequest
 from testground.api.task import CreatedBy
+from testground.cli.grammar import UsageError
 from testground.cli.session import Session
 from testground.errors import CompositionError, did_you_mean
 from testground.plan import composition as compositions
@@ -96,6 +97,8 @@ def submit_run(
     session: Session, client: Client, work: Job, run_id: str, *, build_groups: list[int], priority: int
 ) -> str:
     """Queue one run, with the sources if something is to be built; returns the task's id."""
+    if client.original:
+        _check_repo(work.created_by.repo)
     request = RunRequest(
         priority=priority,
         build_groups=build_groups,
@@ -107,6 +110,12 @@ def submit_run(
     with_sources = bool(build_groups)
     with _body(session, client, work, request, with_sources=with_sources) as body, session.output.answer() as show:
         return client.run(body, show)
+
+
+def _check_repo(repo: str) -> None:
+    """The Go daemon ends when it is to report the state of anything else to GitHub (client-daemon §7.1 no. 1)."""
+    if repo and "/" not in repo:
+        raise UsageError(f"--metadata-repo {repo}: write OWNER/NAME; the Go daemon may crash on anything else")
 
 
 def _with_artifact(group: Group, artifact: str) -> Group:

@@ -166,6 +166,28 @@ func main() {
     assert done.log("from extra sources an SDK links")
 
 
+def test_every_file_arrives_as_it_is(remote: Remote) -> None:
+    """The daemon unpacks a request before it answers, so nobody has to wait for the build."""
+    plan = write_plan(remote, "odd", **{"größe.txt": "ä", "with space": "1", "empty": "", "deep/er/file": "2"})
+    (plan / "packed.png").write_bytes(bytes(range(256)) * 4096)
+    (plan / "bare").mkdir()
+    (plan / "deep" / "er" / "file").chmod(0o755)
+    (plan / "empty").chmod(0o600)
+    assert remote("build", "single", "--plan", "odd", "--builder", "exec:go").exit_code == 0
+    requests = remote.cli.home.parent / "upstream" / "data" / "work" / "requests"
+    [arrived] = [file.parent for file in requests.glob("*/plan/größe.txt")]
+    assert described(arrived) == described(plan)
+
+
+def described(root: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and contents of all that is in a directory; a build may already have begun to write beside it."""
+    found = [path for path in root.rglob("*") if path.name != "go.sum"]
+    return {
+        str(path.relative_to(root)): (path.stat().st_mode, b"" if path.is_dir() else path.read_bytes())
+        for path in found
+    }
+
+
 def package(name: str, word: str) -> str:
     return f'package {name}\n\nconst Word = "{word}"\n'
 
@@ -255,6 +277,12 @@ def test_a_failing_run_ends_the_sequence_there(remote: Remote) -> None:
     ]
     assert done.log("FAIL << left[000] >> as it was told")
     assert remote.state(medium).items() >= {"Status": "canceled", "Outcome": "canceled"}.items()
+
+
+def test_an_empty_parameter_gives_way_to_the_default(remote: Remote) -> None:
+    """With our daemon it stays empty; upstream's fills in what is empty (client-daemon §7.1 no. 8)."""
+    done = remote(*remote.run("end", "--test-param", "note=", "--wait"))
+    assert (done.exit_code, len(done.log("note=none"))) == (0, 1)
 
 
 def test_an_instance_that_says_nothing_has_failed(remote: Remote) -> None:

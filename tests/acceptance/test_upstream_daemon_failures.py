@@ -203,6 +203,17 @@ def test_a_whole_number_as_an_option_is_explained(remote: Remote) -> None:
     assert "whole numbers as options" in done.stderr
 
 
+def test_a_repository_on_which_upstream_would_crash_is_refused(remote: Remote, tmp_path: Path) -> None:
+    """A daemon that reports to GitHub ends on a repository without a slash, whoever else it serves (§7.1 no. 1)."""
+    (tmp_path / "upstream").mkdir()
+    with daemon.running(tmp_path / "upstream", 'github_repo_status_token = "unused"') as reporting:
+        alone = Remote(remote.cli, reporting.endpoint, remote.artifact)
+        names = ("--metadata-repo", "name", "--metadata-branch", "main", "--metadata-commit", "abc")
+        done = alone(*alone.run("end", *names))
+        assert (done.exit_code, alone("tasks").exit_code) == (1, 0)
+        assert done.log("--metadata-repo name: write OWNER/NAME; the Go daemon may crash on anything else")
+
+
 def test_a_client_that_is_interrupted_takes_its_run_along(remote: Remote) -> None:
     """Upstream notices when the run logs its next line (client-daemon §7.1 no. 12), and it has no /cancel."""
     with remote.start(*remote.run("tick", "--wait")) as running:
