@@ -17,7 +17,7 @@ from tests.bench.processes import Server, load_on_the_other_core, resident, star
 from tests.bench.row import Comparison, less, more
 from tests.upstream import daemon, programs
 
-ROUNDS = 5
+ROUNDS = 8
 INSTANCES = 1000
 MESSAGES = 10
 """Published one after the other in a round; each takes Go up to 100 ms."""
@@ -26,7 +26,7 @@ PAUSE = 0.2
 """Seconds after a round, for a service to be done with its connections: the next to be measured is on the same core."""
 
 DEADLINE = 600
-"""Seconds for all of it; a quiet machine needs 25."""
+"""Seconds for all of it; a quiet machine needs 40."""
 
 Result = TypeVar("Result")
 
@@ -53,7 +53,7 @@ async def _measure(servers: tuple[Server, Server]) -> list[Comparison]:
         more(f"signals, {CONNECTIONS} connections, closed loop", *rates, "/s"),
         less("  processor time per signal", *costs, "µs"),
         more(f"topic deliveries, {CONNECTIONS} connections publish to {CONNECTIONS}", *map(max, deliveries), "/s"),
-        less(f"{INSTANCES} instances at a barrier: last signal to last release", *_milliseconds(releases), "ms"),
+        less(f"{INSTANCES} at a barrier: last signal to last release", *_milliseconds(releases), "ms"),
         less("publish to receive, 100 connections, median", *_milliseconds(delays), "ms"),
         less("sync service, resident memory, idle", *idle, "MiB"),
         less(f"  with {INSTANCES} connections", *connected, "MiB"),

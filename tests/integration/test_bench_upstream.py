@@ -48,5 +48,5 @@ def test_both_sync_services_answer_the_same_load(
     monkeypatch.setattr(sys, "argv", ["upstream", "sync"])
     assert upstream.main() == 0
     output = capsys.readouterr().out
-    assert "10 instances at a barrier: last signal to last release" in output
+    assert "10 at a barrier: last signal to last release" in output
     assert output.count(" × ") >= 8
