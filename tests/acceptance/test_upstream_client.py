@@ -193,6 +193,18 @@ def test_collect_writes_an_archive_as_upstreams_extractor_needs_it(go: GoClient)
         assert sizes["run.err"] == 0
 
 
+def test_the_outputs_of_a_build_and_those_that_are_gone_cannot_be_collected(go: GoClient, home: Path) -> None:
+    [run_id] = go.run("ok", "--wait").run_ids
+    build = go("build", "single", "--plan", "shell", "--builder", "exec:generic", "--wait").stdout
+    [build_id] = client.awk(build, "queued with ID:", 9)
+    shutil.rmtree(home / "data" / "outputs" / "local_exec" / "shell" / run_id)
+    for task_id in (run_id, build_id):
+        done = go("collect", "--runner", "local:exec", task_id)
+        assert done.exit_code == 1
+        assert done.stdout.splitlines()[-1].startswith("cannot collect outputs; err: ")
+        assert task_id in done.stdout.splitlines()[-1]
+
+
 # -- terminate and purge --------------------------------------------------------------------------------------------
 
 

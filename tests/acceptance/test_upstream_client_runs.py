@@ -214,6 +214,21 @@ def test_all_runs_go_on_after_a_failed_one(go: GoClient) -> None:
     assert go.read("c.toml") == text
 
 
+def test_later_runs_keep_their_parameters(go: GoClient) -> None:
+    """The client sends them with the composition of the first run's task. It reads that without some of its keys
+    (§7.1 no. 4): parameters survive because the daemon has moved them to the runs, `disable_metrics` does not."""
+    shared = 'disable_metrics = true\n[global.run.test_params]\nword = "shared"\n'
+    own = '[[groups]]\nid = "a"\ninstances = { count = 1 }\nrun = { test_params = { times = "9" } }\n'
+    second = '[[runs]]\nid = "two"\n[[runs.groups]]\nid = "renamed"\ngroup_id = "a"\ninstances = { count = 1 }\n'
+    go.write("c.toml", GLOBAL.format(case="ok") + shared + own + runs(one="1") + second)
+    done = go("run", "composition", "-f", "c.toml")
+    assert done.exit_code == 0
+    assert [line.rpartition(" << ")[2] for line in done.log("times=")] == [
+        "a[000] >> times=9|word=1 metrics disabled: true",
+        "renamed[000] >> times=9|word=shared metrics disabled: false",
+    ]
+
+
 def test_chosen_runs_go_in_the_order_given(go: GoClient) -> None:
     go.write("c.toml", GLOBAL.format(case="ok") + GROUPS + runs(one="1", two="2", three="3"))
     done = go("run", "composition", "-f", "c.toml", "--run-ids", "two,one", "--collect", "--collect-file", "some")
