@@ -51,8 +51,7 @@ def started(*argv: str, home: Path | None = None, **environment: str) -> Iterato
 @contextmanager
 def load_on_the_other_core() -> Iterator[None]:
     """Pin this process to the second core, if there is one, and allow it many sockets."""
-    allow_many_files()
-    with pinned(1):
+    with _many_files(), pinned(1):
         yield
 
 
@@ -71,13 +70,6 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def allow_many_files() -> None:
-    """Also for the processes started from here."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 16384 if most == resource.RLIM_INFINITY else min(16384, most)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
 def processor_time(pid: int) -> float | None:
     """Seconds that the threads of a process have used; None where the system does not tell."""
     paths = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
@@ -89,6 +81,18 @@ def resident(pid: int, figure: str = "VmRSS") -> float:
     path = Path(f"/proc/{pid}/status")
     found = re.search(rf"{figure}:\s+(\d+) kB", path.read_text()) if path.exists() else None
     return int(found[1]) / 1024 if found else 0.0
+
+
+@contextmanager
+def _many_files() -> Iterator[None]:
+    """Also for the processes started meanwhile."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 16384 if most == resource.RLIM_INFINITY else min(16384, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
 def _cores() -> list[int]:

@@ -36,10 +36,13 @@ class Comparison:
     why_behind: str = ""
 
     @property
+    def known(self) -> bool:
+        """Not where the system tells no memory, or no processor time: both are 0 then."""
+        return self.ours > 0 and self.go > 0
+
+    @property
     def ratio(self) -> float:
-        """How many times better ours is; above 1 is ahead. 0 where the system does not tell one of the figures."""
-        if not self.ours or not self.go:
-            return 0.0
+        """How many times better ours is; above 1 is ahead."""
         return self.ours / self.go if self.more_is_better else self.go / self.ours
 
     @property

@@ -31,7 +31,7 @@ def main() -> int:
     if reason := programs.missing():
         parser.exit(2, f"cannot build upstream's programs: {reason}\n")
     try:
-        rows = [row for name in options.parts or PARTS for row in PARTS[name]()]
+        rows = [row for name in options.parts or PARTS for row in PARTS[name]() if row.known]
     except RuntimeError as error:
         parser.exit(2, f"{error}\n")
     console = Console(width=110)

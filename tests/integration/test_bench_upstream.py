@@ -16,7 +16,9 @@ from tests.upstream import daemon, programs
 def test_ratio_says_how_many_times_better_ours_is() -> None:
     assert more("rate", 30, 10, "/s").ratio == 3
     assert less("delay", 30, 10, "ms").ratio == pytest.approx(1 / 3)
-    assert [row.ahead for row in (more("", 2, 1, ""), less("", 2, 1, ""), less("", 0, 1, ""))] == [True, False, False]
+    assert more("rate", 30, 10, "/s").ahead
+    assert not less("delay", 30, 10, "ms").ahead
+    assert not less("memory, where the system tells none", 0, 0, "MiB").known
 
 
 def test_without_go_it_says_so() -> None:
@@ -49,4 +51,4 @@ def test_both_sync_services_answer_the_same_load(
     assert upstream.main() == 0
     output = capsys.readouterr().out
     assert "10 at a barrier: last signal to last release" in output
-    assert output.count(" × ") >= 8
+    assert output.count("ahead") + output.count("behind") >= 4  # and memory, where the system tells
