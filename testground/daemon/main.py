@@ -61,6 +61,8 @@ async def serve(
         stack.enter_context(console.attached() if signals else console.muted())
         if signals:
             stack.enter_context(process_signals.setting(stop))
+            for warning in env.warnings:
+                log.warning(warning)
         await _serve(env, listen or env.daemon.listen, stop, on_ready, idle)
 
 

@@ -41,8 +41,9 @@ SUCCESS = """echo '{"event":{"success_event":{"group":"single"}}}'"""
 class Process:
     """A daemon with the home `home`, started and listening."""
 
-    def __init__(self, home: Home, sync: str = "127.0.0.1:0", **options: Any) -> None:
-        home.create().env_file.write_text(f'[daemon]\nlisten = "127.0.0.1:0"\nsync_listen = "{sync}"\n')
+    def __init__(self, home: Home, sync: str = "127.0.0.1:0", settings: str = "", **options: Any) -> None:
+        addresses = f'listen = "127.0.0.1:0"\nsync_listen = "{sync}"\n'
+        home.create().env_file.write_text(f"[daemon]\n{addresses}{settings}")
         environment = {**os.environ, "TESTGROUND_HOME": str(home.root), "PYTHONUNBUFFERED": "1"}
         environment.pop("LOG_LEVEL", None)
         self._popen = subprocess.Popen(
@@ -272,6 +273,15 @@ def test_a_taken_sync_port_is_replaced_with_a_warning(home: Home) -> None:
             process.signal(signal.SIGTERM)
             assert process.wait() == 0
     assert any("WARN" in line and "localhost:5050 is taken" in line for line in process.lines)
+
+
+def test_an_unknown_key_of_the_configuration_is_named_at_the_start(home: Home) -> None:
+    with daemon(home, settings='slack_webhok_url = "https://hooks.example"\n') as process:
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    [line] = [line for line in process.lines if "unknown key" in line]
+    assert "WARN" in line
+    assert "unknown key 'daemon.slack_webhok_url'; did you mean 'slack_webhook_url'?" in line
 
 
 def test_a_configured_sync_address_that_is_taken_is_an_error(home: Home) -> None:
