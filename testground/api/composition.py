@@ -10,9 +10,14 @@ import json
 import tomllib
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from testground.api.model import Bool, Int, Item, Str, Text, UInt, WireModel, or_zero
+
+
+def _number(value: float) -> float | int:
+    """Go writes `0`, not `0.0`."""
+    return int(value) if value == int(value) else value
 
 
 def _table(value: Any) -> Any:
@@ -80,7 +85,7 @@ class Resources(WireModel):
 
 class Instances(WireModel):
     count: UInt = 0
-    percentage: float = Field(default=0, ge=0, allow_inf_nan=False, strict=True)
+    percentage: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True), PlainSerializer(_number)] = 0
     """A fraction of the run's total: 0.5 is half."""
 
     @property
