@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import posixpath
 import uuid
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,9 @@ REQUEST_ID = "testground.request_id"
 
 SERVER = f"testground/{version('testground')}"
 """Tells a client that this is not the Go daemon, which sends no such header."""
+
+log = logging.getLogger(__name__)
+_SHOWN = 100
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -73,16 +77,28 @@ class Gate:
             return 404, [(b"content-type", b"text/plain; charset=utf-8")], b"404 page not found\n"
         if scope["method"] not in methods:
             return 405, [(b"allow", ", ".join(sorted(methods)).encode())], b""
-        headers = Headers(scope=scope)
-        if not self._own_host(headers) or not self._authorized(headers):
+        problem = self._problem(Headers(scope=scope))
+        if problem:
+            log.warning("request refused: %s", problem, extra={"fields": {"req_id": scope[REQUEST_ID], "path": path}})
             return 403, [], b""
         return None
 
+    def _problem(self, headers: Headers) -> str:
+        """Told to the daemon's log alone: clients of the original show nothing but the status."""
+        if not self._own_host(headers):
+            host = headers.get("host", "")[:_SHOWN]
+            return f"its Host is {host!r}, which may be a web page's: listen for the network, or set daemon.tokens"
+        if not self._own_origin(headers):
+            return f"its Origin is {headers.get('origin', '')[:_SHOWN]!r}, another site's"
+        return "" if self._authorized(headers) else "it has no token of daemon.tokens"
+
     def _own_host(self, headers: Headers) -> bool:
+        host = headers.get("host", "").lower()
+        return not host or self._hosts is None or _names_us(host, self._hosts)
+
+    def _own_origin(self, headers: Headers) -> bool:
         """A browser sends an Origin with each request that can change something; other clients send none."""
         host = headers.get("host", "").lower()
-        if host and self._hosts is not None and not _names_us(host, self._hosts):
-            return False
         origin = headers.get("origin")
         return origin is None or origin.lower() in (f"http://{host}", f"https://{host}", self._root)
 

@@ -175,3 +175,26 @@ async def test_each_request_has_an_id_of_its_own_that_a_client_cannot_choose() -
         ids = {(await ask(client, "POST", "/tasks", x_request_id="../../x")).text for _ in range(3)}
     assert len(ids) == 3
     assert all(len(text) == 8 and set(text) <= set("0123456789abcdef") for text in ids)
+
+
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ({"host": "testground.example:8042"}, "its Host is 'testground.example:8042', which may be a web page's"),
+        ({"origin": "http://evil.example"}, "its Origin is 'http://evil.example', another site's"),
+        ({"origin": "http://" + "x" * 1000}, f"its Origin is 'http://{'x' * 93}', another site's"),
+    ],
+)
+async def test_the_log_tells_why_a_request_was_refused(
+    headers: dict[str, str], problem: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_client() as client:
+        assert (await ask(client, "POST", "/tasks", **headers)).status_code == 403
+    assert f"request refused: {problem}" in caplog.text
+
+
+async def test_the_log_never_shows_a_token(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_client(tokens=["secret"]) as client:
+        assert (await ask(client, "POST", "/tasks", authorization="Bearer guess")).status_code == 403
+    assert "request refused: it has no token of daemon.tokens" in caplog.text
+    assert "secret" not in caplog.text and "guess" not in caplog.text
