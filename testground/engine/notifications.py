@@ -15,6 +15,7 @@ from testground.api.task import Task
 from testground.config import DaemonConfig
 from testground.engine import announcements
 from testground.engine.announcements import Announcement
+from testground.errors import ConfigError
 
 if TYPE_CHECKING:
     import httpx
@@ -40,14 +41,16 @@ class Notifier:
         """By service, what was last logged."""
 
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Send until `close`, even if cancelled: the end of a run that a shutdown ends is told as well."""
+        """Send until `close`, even if cancelled: the end of a run that a shutdown ends is told as well.
+
+        Raises `ConfigError`.
+        """
         if not announcements.wanted(self._config):
             task_status.started()
             return
-        import httpx  # few daemons need it, and it takes a while
-
+        self._http = _client()
         with anyio.CancelScope(shield=True) as scope:
-            async with httpx.AsyncClient(timeout=None) as self._http, anyio.create_task_group() as self._group:
+            async with self._http, anyio.create_task_group() as self._group:
                 task_status.started()
                 await self._closing.wait()
                 scope.deadline = anyio.current_time() + DRAIN_SECONDS
@@ -60,7 +63,7 @@ class Notifier:
 
     def changed(self, task: Task) -> None:
         """Tell whoever wants to know of the task's new state."""
-        if self._group is None:
+        if self._group is None or self._closing.is_set():
             return
         for announcement in announcements.of(task, self._config):
             key = (announcement.service, task.id)
@@ -105,3 +108,13 @@ class Notifier:
             self._problems[service] = problem
         else:
             self._problems.pop(service, None)
+
+
+def _client() -> httpx.AsyncClient:
+    import httpx  # few daemons need it, and it takes a while
+
+    try:
+        return httpx.AsyncClient(timeout=None)
+    except (OSError, ValueError) as error:
+        problem = f"SSL_CERT_FILE, SSL_CERT_DIR or a proxy of the environment cannot be used ({type(error).__name__})"
+        raise ConfigError(f"notifications cannot be sent: {problem}") from error

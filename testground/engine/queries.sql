@@ -51,5 +51,4 @@ SELECT
   coalesce(json_extract(document, '$.composition.global.case'), '')
 FROM (SELECT id, created, CASE WHEN json_valid(document) THEN document ELSE '{}' END AS document FROM tasks)
 WHERE created >= :moment
-  AND json_extract(document, '$.type') = 'run'
-ORDER BY created, id;
+  AND json_extract(document, '$.type') = 'run';

@@ -121,7 +121,7 @@ class Store:
 
     def runs_since(self, moment: float) -> list[RunKey]:
         """The runs created since then, in Unix seconds; oldest first."""
-        return [RunKey(*row) for row in self._run("runs_since", moment=moment)]
+        return sorted(RunKey(*row) for row in self._run("runs_since", moment=moment))  # ids begin with the time
 
     def _tasks(self, rows: Iterable[tuple[str, str]]) -> Iterator[Task]:
         """One that cannot be read must not stop a daemon from starting."""

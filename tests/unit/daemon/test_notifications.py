@@ -17,6 +17,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from testground.config import DaemonConfig, SchedulerConfig
 from testground.engine import notifications
+from testground.errors import ConfigError, unwrapped
 from tests.unit.daemon.conftest import serving
 from tests.unit.daemon.test_routes import SUCCESS, script, submit, until_processing
 
@@ -227,6 +228,16 @@ async def test_a_service_that_is_gone_fails_nothing(
     assert task["result"]["outcome"] == "success"
     assert all("the request failed (ConnectError)" in line and SECRET not in line for line in heard.lines)
     assert len(heard.lines) == 2
+
+
+async def test_an_environment_that_forbids_to_send_is_an_error_at_the_start(
+    config: DaemonConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"gopher://user:{SECRET}@nowhere")
+    with pytest.raises(ConfigError, match="^notifications cannot be sent: ") as caught, unwrapped():
+        async with serving(tmp_path, config):
+            pass
+    assert SECRET not in caught.value.message
 
 
 async def test_a_service_that_works_again_is_logged(

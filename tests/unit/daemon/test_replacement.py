@@ -13,7 +13,9 @@ import pytest
 from testground.config import DaemonConfig, SchedulerConfig
 from testground.engine import engine as engine_module
 from testground.errors import RunError
+from tests.unit.daemon.conftest import serving
 from tests.unit.daemon.test_routes import SUCCESS, run_request, script, submit, until_processing
+from tests.unit.daemon.test_submit import GO, multipart, part, plan_part, request
 
 BRANCH = {"repo": "r", "branch": "b"}
 
@@ -138,6 +140,16 @@ async def test_a_task_that_cannot_be_read_is_in_nobodys_way(daemon: Any, holding
     waiting = await submit(daemon, quick, created_by=BRANCH)
     await submit(daemon, quick, created_by=BRANCH)
     assert daemon.engine.task(waiting).finished
+
+
+async def test_the_sources_of_a_replaced_run_are_removed(config: DaemonConfig, tmp_path: Path) -> None:
+    hold = script(tmp_path, "exec sleep 600")
+    body = multipart(part(request(created_by=BRANCH, build_groups=[0])), plan_part())
+    async with serving(tmp_path, config) as daemon:
+        await until_processing(daemon, await submit(daemon, hold))
+        _, newer = [(await daemon.ask("/run", body, content_type=GO))[-1].payload for _ in range(2)]
+        kept = daemon.engine.task(newer).input.sources.base_dir
+    assert [str(path) for path in daemon.requests] == [kept]  # a daemon that ends has finished what it had begun
 
 
 async def end_of(daemon: Any, task_id: str) -> dict[str, Any]:
