@@ -157,12 +157,14 @@ def test_a_full_queue_refuses_and_a_newer_run_replaces_an_older_one(narrow: GoCl
 def test_a_waiting_run_leaves_the_queue_with_its_client(narrow: GoClient) -> None:
     with busy(narrow), narrow.start(*client.single("ok"), "--wait") as queued:
         queued.read_until("waiting for a free worker")
-        queued.process.send_signal(signal.SIGINT)
-        done = queued.finish()
-        [run_id] = done.run_ids
-        followed = ended(narrow, run_id)
-    assert done.exit_code == 1
-    assert (followed["Status"], followed["Outcome"]) == ("canceled", "canceled")
+        [run_id] = [row.split()[0] for row in narrow("tasks").stdout.splitlines() if " scheduled " in row]
+        with narrow.start("logs", "--task", run_id, "--follow") as follower:
+            follower.read_until("waiting for a free worker")
+            queued.process.send_signal(signal.SIGINT)
+            done, followed = queued.finish(), follower.finish()
+    assert (done.exit_code, done.run_ids) == (1, [run_id])
+    assert followed.exit_code == 0
+    assert "Status:\t\tcanceled\nOutcome:\tcanceled\n" in followed.stdout
 
 
 def test_two_clients_run_at_once(go: GoClient) -> None:
