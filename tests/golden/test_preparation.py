@@ -228,7 +228,7 @@ DEFERRED: list[tuple[str, dict[str, Any], type[TestgroundError], str]] = [
 
 
 @pytest.mark.parametrize(("step", "changes", "error", "text"), DEFERRED)
-def test_deferred_errors_begin_as_upstream(
+def test_8_6_deferred_errors_begin_as_upstream(
     step: str, changes: dict[str, Any], error: type[TestgroundError], text: str
 ) -> None:
     given = composition(**changes)

@@ -125,7 +125,7 @@ RUN_COMPOSITION: dict[str, Any] = {
 }
 
 
-def test_build_single_request() -> None:
+def test_8_4_build_single_request() -> None:
     manifest = Manifest.model_validate(BUILD["manifest"])
     made = prepare.prepare_for_build(composition.single(plan="suite/demo", builder="exec:go"), manifest)
     request = rpc.BuildRequest(priority=1, composition=made, manifest=manifest, created_by=CreatedBy(user="me"))
@@ -135,7 +135,7 @@ def test_build_single_request() -> None:
     assert list(wire["composition"]["global"]) == list(BUILD["composition"]["global"])
 
 
-def test_run_single_composition() -> None:
+def test_8_5_run_single_composition() -> None:
     made = composition.single(
         plan="suite/demo",
         case="ok",
@@ -150,7 +150,7 @@ def test_run_single_composition() -> None:
     assert made.wire() == RUN_COMPOSITION
 
 
-def test_the_body_byte_for_byte(tmp_path: Path) -> None:
+def test_8_4_the_body_byte_for_byte(tmp_path: Path) -> None:
     plan = tmp_path / "plan"
     (plan / "sub").mkdir(parents=True)
     for name in (".hidden", ".testgroundignore", "main.go", "manifest.toml", "sub/y.txt"):
@@ -177,7 +177,7 @@ def test_the_body_byte_for_byte(tmp_path: Path) -> None:
         assert archive.namelist() == [".hidden", ".testgroundignore", "main.go", "manifest.toml", "sub/", "sub/y.txt"]
 
 
-def test_the_order_of_all_four_parts(tmp_path: Path) -> None:
+def test_8_5_the_order_of_all_four_parts(tmp_path: Path) -> None:
     for name in ("plan", "sdk", "shared"):
         (tmp_path / name).mkdir()
     (tmp_path / "sdk" / "q.txt").write_text("q")

@@ -61,7 +61,7 @@ async def connect(env: RunEnv) -> AsyncIterator[InitContext]:
             yield await initialise(env, sync)
 
 
-async def test_frames_of_an_initialised_case() -> None:
+async def test_7_2_frames_of_an_initialised_case() -> None:
     peers: Topic[Any] = Topic("peers")
     async with record() as (port, frames), connect(make_env(port)) as init:
         assert (init.global_seq, init.group_seq) == (1, 1)
@@ -88,7 +88,7 @@ async def test_frames_of_an_initialised_case() -> None:
     ]
 
 
-async def test_frames_with_a_sidecar() -> None:
+async def test_7_3_frames_with_a_sidecar() -> None:
     async with record() as (port, frames), connect(make_env(port, sidecar=True, instance_count=2)) as init:
         await init.net.configure_network(NetworkConfig(callback_state="network-configured", callback_target=1))
         await init.net.configure_network(NetworkConfig(callback_state="again"))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from testground.api import xid
 
 
-def test_golden_vector() -> None:
+def test_q3_the_id_of_a_task() -> None:
     raw = bytes.fromhex("5ededbd3796251ae1b7a18d6")
     assert xid.decode("brfdnkrpc98qs6rq33b0") == raw
     assert xid.encode(raw) == "brfdnkrpc98qs6rq33b0"

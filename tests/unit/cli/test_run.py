@@ -234,7 +234,7 @@ def answer_two_runs(fake_daemon: Any) -> None:
     fake_daemon.result("/logs", task(OTHER))
 
 
-def test_two_runs_in_sequence(cli: Any, fake_daemon: Any) -> None:
+def test_l1_two_runs_in_sequence(cli: Any, fake_daemon: Any) -> None:
     Path("c.toml").write_text(TWO_RUNS)
     answer_two_runs(fake_daemon)
     fake_daemon.answer("/outputs", rpc.binary(b"x"), rpc.result(True))
@@ -288,7 +288,7 @@ def test_an_unknown_run_id_is_not_submitted(cli: Any, fake_daemon: Any) -> None:
     assert fake_daemon.requests == []
 
 
-def test_a_broken_build_ends_all_runs(cli: Any, fake_daemon: Any) -> None:
+def test_l2_a_broken_build_ends_all_runs(cli: Any, fake_daemon: Any) -> None:
     """L2."""
     Path("c.toml").write_text(TWO_RUNS)
     fake_daemon.result("/run", ID)
@@ -313,7 +313,7 @@ def test_a_daemon_that_dies_between_the_runs(cli: Any, fake_daemon: Any) -> None
     assert Path("r.csv").read_text().splitlines()[1:] == [f"arun,{ID},success,", "zrun,N/A,canceled,canceled"]
 
 
-def test_a_result_file_without_waiting_has_no_rows(cli: Any, fake_daemon: Any) -> None:
+def test_l3_a_result_file_without_waiting_has_no_rows(cli: Any, fake_daemon: Any) -> None:
     """L3."""
     Path("c.toml").write_text(TWO_RUNS)
     fake_daemon.result("/run", ID)
@@ -388,7 +388,7 @@ def test_purge(cli: Any, fake_daemon: Any) -> None:
         ((*SINGLE, "surplus"), "surplus"),
     ],
 )
-def test_errors_before_contact(cli: Any, fake_daemon: Any, argv: tuple[str, ...], message: str) -> None:
+def test_l7_errors_before_contact(cli: Any, fake_daemon: Any, argv: tuple[str, ...], message: str) -> None:
     Path("nocase.toml").write_text(TWO_RUNS.replace('case = "ok"', ""))
     Path("nobuilder.toml").write_text(TWO_RUNS.replace('builder = "exec:go"', ""))
     result = cli(*argv)
@@ -398,7 +398,7 @@ def test_errors_before_contact(cli: Any, fake_daemon: Any, argv: tuple[str, ...]
     assert fake_daemon.requests == []
 
 
-def test_a_wrong_token(cli: Any, fake_daemon: Any) -> None:
+def test_l7_a_wrong_token(cli: Any, fake_daemon: Any) -> None:
     fake_daemon.answer("/run", status=403)
     result = cli(*SINGLE)
     assert (result.status, result.lines[-1]) == (1, "unexpected status code received: 403 Forbidden")

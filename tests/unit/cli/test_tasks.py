@@ -38,7 +38,7 @@ def test_status(cli: Any, fake_daemon: Any) -> None:
     assert extended.endswith('\n\nResult:\n{\n  "outcome": "failure"\n}\n')
 
 
-def test_status_of_a_bad_id(cli: Any, fake_daemon: Any) -> None:
+def test_l4_status_of_a_bad_id(cli: Any, fake_daemon: Any) -> None:
     """L4: the Go daemon says nothing but a warning, ours gives the reason."""
     fake_daemon.answer("/status", rpc.progress(b"WARN could not fetch status\n"))
     fake_daemon.answer("/status", rpc.error("task key must be a xid id"))
@@ -149,7 +149,7 @@ def test_healthcheck(cli: Any, fake_daemon: Any) -> None:
         (("healthcheck", "--fix"), 'Required flag "runner" not set'),
     ],
 )
-def test_bad_usage(cli: Any, fake_daemon: Any, argv: tuple[str, ...], message: str) -> None:
+def test_l7_bad_usage(cli: Any, fake_daemon: Any, argv: tuple[str, ...], message: str) -> None:
     result = cli(*argv)
     assert (result.status, result.lines[-1]) == (1, message)
     assert fake_daemon.requests == []

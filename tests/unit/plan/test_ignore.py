@@ -19,7 +19,7 @@ def kept(root: Path, patterns: str, files: list[str]) -> list[str]:
     return [entry.path + "/" * entry.is_directory for entry in entries if entry.path != ignore.FILE]
 
 
-def test_upstream_fixtures(tmp_path: Path) -> None:
+def test_l8_upstream_fixtures(tmp_path: Path) -> None:
     assert kept(tmp_path, "a\nc\nb/d\n*.out\n", FIXTURE) == [".hidden", "b/", "b/file.txt", "d/", "d/file.txt"]
 
 

@@ -29,7 +29,7 @@ async def _archive(directory):
     return b"".join([piece async for piece in outputs.archive(directory)])
 
 
-async def test_layout_is_upstreams(run_directory):
+async def test_l6_layout_is_upstreams(run_directory):
     data = await _archive(run_directory)
     assert data[:2] == b"\x1f\x8b"
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:

@@ -32,7 +32,7 @@ def encoded(config: NetworkConfig) -> str:
     return msgspec.json.encode(config.wire()).decode()
 
 
-def test_the_payload_is_that_of_other_sdks() -> None:
+def test_7_3_the_payload_is_that_of_other_sdks() -> None:
     config = NetworkConfig(
         ipv4="16.0.1.1/16",
         default=LinkShape(latency=0.1, bandwidth=1 << 20, loss=1.5),
