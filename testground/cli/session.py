@@ -64,26 +64,31 @@ class Session:
         """
         from testground.client import Client
 
-        endpoint = self._running()
+        endpoint, expected = self._running()
         if endpoint:
             with Client(endpoint, self.env.client.token) as client:
                 client.greet()
+                if not expected:
+                    self.output.note(self._stranger(client))
                 yield Daemon(client)
             return
         with self._embedded(idle) as daemon:
             yield daemon
 
-    def _running(self) -> str:
-        """Empty: none answers, and none was asked for by name."""
+    def _running(self) -> tuple[str, bool]:
+        """An endpoint, and whether it was asked for or serves this home. Empty: neither, and the default is silent."""
         client = self.env.client
         if self.endpoint or "endpoint" in client.model_fields_set:
-            return self.endpoint or client.endpoint
+            return self.endpoint or client.endpoint, True
         if served := self._served():
-            return served
-        if not _answers(client.endpoint):
-            return ""
-        self.output.note(f"using the daemon at {client.endpoint}; it does not serve {self.env.home.root}")
-        return client.endpoint
+            return served, True
+        return (client.endpoint if _answers(client.endpoint) else ""), False
+
+    def _stranger(self, client: Client) -> str:
+        """The Go daemon keeps no lock that would tell which home it serves."""
+        if client.original:
+            return f"using the Go daemon at {client.endpoint}"
+        return f"using the daemon at {client.endpoint}; it does not serve {self.env.home.root}"
 
     def _served(self) -> str:
         """The endpoint of the daemon that serves this home."""
