@@ -2,7 +2,8 @@
 
 Two of the ten belong to parts that do not exist yet, and have no test here:
 "eth0 = control 192.18/16, eth1 = data 16.x; deny by default after init; IPv4 change by address only, mask ignored"
-belongs to isolated networks, "Influx `/write` merges partial points; accepts integer and float `count`; 204" to metrics.
+belongs to isolated networks, and "Influx `/write` merges partial points; accepts integer and float `count`; 204" to
+metrics.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from websockets.asyncio.client import connect
 
+from testground.drivers import namespaces
 from testground.sync.server import open_server
 from testground.sync.service import Service
 from tests.acceptance.voices import Heard, Stage
@@ -199,10 +202,7 @@ def test_verdicts_are_per_connection_from_both_channels_and_the_exit_code(stage:
 
 
 def test_the_environment_is_that_of_the_contract(stage: Stage) -> None:
-    """`env exactly as §1 plus documented extras; testground-sync-service:5050 reachable by name`
-
-    The name is for sdk-rust, and is there when the runner's option `sidecar` is set; example 10 shows that it is.
-    """
+    """`env exactly as §1 plus documented extras; …`, whose other half is the next test"""
     voice = [("file", "env.json"), ("print", f'{{"event":{SUCCESS}}}')]
     heard = stage.hear({"one": voice, "two": voice}, instances=2)
     run_id = heard.task["id"]
@@ -233,6 +233,15 @@ def test_the_environment_is_that_of_the_contract(stage: Stage) -> None:
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)", varying["TEST_START_TIME"])
             assert varying["TMPDIR"] == varying["TEST_TEMP_PATH"]
             assert not Path(varying["TEST_TEMP_PATH"]).exists()
+
+
+async def test_the_sync_service_has_the_name_that_sdk_rust_takes_for_granted(stage: Stage) -> None:
+    """`…; testground-sync-service:5050 reachable by name`, with `sidecar = true`, which plans on sdk-rust need anyway"""
+    if obstacle := await namespaces.obstacle("/etc/hosts"):
+        pytest.skip(obstacle)
+    voice = [("publish-at", ["testground-sync-service", 5050, SUCCESS])]
+    heard = await anyio.to_thread.run_sync(lambda: stage.hear({"named": voice}, instances=2, sidecar=True))
+    assert heard.outcomes == {"named": (2, 2)}
 
 
 def test_lines_of_all_sdks_are_tolerated(stage: Stage) -> None:

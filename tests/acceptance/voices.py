@@ -1,8 +1,8 @@
 """Instances that say what a test wants them to say, on standard output and to the sync service, run by a daemon.
 
 A voice is a list of steps, each a pair: `print` a line, or a `long` one that has a megabyte between two texts;
-`publish` an event (JSON text) on the run-events topic; put the environment as JSON into a `file` of the outputs;
-`exit` with a code.
+`publish` an event (JSON text) on the run-events topic, or at a host and a port of its own (`publish-at`); put the
+environment as JSON into a `file` of the outputs; `exit` with a code.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ async def say(steps, sync):
             print(value[0] + "x" * 1_000_000 + value[1], flush=True)
         elif verb == "publish":
             await sync.publish(prefix + "run_events", value.encode())
+        elif verb == "publish-at":
+            async with SyncConnection.open(value[0], value[1]) as named:
+                await named.publish(prefix + "run_events", value[2].encode())
         elif verb == "file":
             pathlib.Path(env["TEST_OUTPUTS_PATH"], value).write_text(json.dumps(dict(env)))
         elif verb == "exit":
@@ -82,8 +85,8 @@ class Stage:
     def sync_port(self) -> int:
         return int(self._holder.sync.rpartition(":")[2])
 
-    def hear(self, voices: Mapping[str, Voice], instances: int = 1) -> Heard:
-        """Run a group of that many instances for each voice, and wait for the end."""
+    def hear(self, voices: Mapping[str, Voice], instances: int = 1, **options: Any) -> Heard:
+        """Run a group of that many instances for each voice, and wait for the end. `options` are the runner's."""
         artifact = self.directory / "voice.py"
         artifact.write_text(VOICE)
         artifact.chmod(0o755)
@@ -96,7 +99,7 @@ class Stage:
             for name, voice in voices.items()
         ]
         most = len(groups) * instances
-        task_id = self.ask("/run", _request(groups, most))[-1].payload
+        task_id = self.ask("/run", _request(groups, most, options))[-1].payload
         *progress, task = self.ask("/logs", {"task_id": task_id, "follow": True})
         assert isinstance(task.payload, dict), task
         return Heard(task.payload, b"".join(chunk.payload for chunk in progress).decode())
@@ -112,8 +115,9 @@ class Stage:
         return found
 
 
-def _request(groups: list[dict[str, Any]], most: int) -> dict[str, Any]:
+def _request(groups: list[dict[str, Any]], most: int, options: dict[str, Any]) -> dict[str, Any]:
     names = {"plan": "voices", "case": "speak", "builder": "exec:generic", "runner": "local:exec"}
+    whole = {**names, "run_config": options}
     case = {"Name": "speak", "Instances": {"Minimum": 1, "Maximum": most}, "Parameters": {"voice": {"Type": "json"}}}
     manifest = {"Name": "voices", "Builders": {"exec:generic": {}}, "Runners": {"local:exec": {}}, "TestCases": [case]}
-    return {"composition": {"global": names, "groups": groups}, "manifest": manifest}
+    return {"composition": {"global": whole, "groups": groups}, "manifest": manifest}
