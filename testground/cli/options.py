@@ -21,7 +21,7 @@ Builder = Annotated[str, typer.Option("--builder", "-b", metavar="ID", help="Bui
 Runner = Annotated[str, typer.Option("--runner", "-r", metavar="ID", help="Runner, such as local:exec.")]
 Testcase = Annotated[str, typer.Option("--testcase", "-t", metavar="NAME", help="Case of the plan.")]
 Instances = Annotated[int, typer.Option("--instances", "-i", min=0, metavar="N", help="Number of instances.")]
-File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Composition file (TOML).")]
+File = Annotated[Path, typer.Option("--file", "-f", metavar="FILE", help="Composition file (TOML, with Go templates).")]
 BuildCfg = Annotated[
     list[str] | None, typer.Option("--build-cfg", metavar=_KEY_VALUE, help="Option of the builder; repeatable.")
 ]

@@ -59,7 +59,7 @@ class Job:
 def load(session: Session, file: Path, check: Callable[[Composition], Composition]) -> Composition:
     """A composition file with its default run, checked before a daemon is bothered. Raises `CompositionError`."""
     document = compositions.read(file)
-    for warning in compositions.unknown_keys(document):
+    for warning in (*compositions.unknown_keys(document), *compositions.missing_values(document)):
         session.output.log("warn", f"{file}: {warning}")
     composition = prepare.generate_default_run(compositions.parse(document, file))
     try:

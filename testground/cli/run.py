@@ -106,6 +106,8 @@ def composition(
     """Run what a composition file describes: groups that differ, several runs, artifacts built before.
 
     Several runs are followed one after the other; otherwise the run is queued, unless it is told to wait.
+
+    The file may contain Go templates, such as {{ .Env.NAME }} for a variable of the environment; the README has more.
     """
     from testground.api.task import CreatedBy
     from testground.cli import request, waiting

@@ -44,6 +44,7 @@ class Choices:
 
 def build(session: Session, job: Job, *, wait: bool, write_to: Path | None = None) -> None:
     """Queue a build; when waiting, follow it and name its artifacts. Raises what the build raised."""
+    _check_write_back(write_to, job.composition)
     with session.daemon() as daemon:
         wait = wait or daemon.embedded
         task_id = request.submit_build(session, daemon.client, job, priority=int(wait))
@@ -57,7 +58,7 @@ def build(session: Session, job: Job, *, wait: bool, write_to: Path | None = Non
             session.output.log("info", "generated build artifact", group=group.id, artifact=artifact)
         session.output.verdict(f"build of {job.composition.global_.plan}", task)
         if write_to is not None:
-            _write_back(write_to, job.with_artifacts(artifacts).composition)
+            _write_back(session, write_to, job.with_artifacts(artifacts).composition)
 
 
 def run(session: Session, job: Job, choices: Choices) -> int:
@@ -65,6 +66,7 @@ def run(session: Session, job: Job, choices: Choices) -> int:
     run_ids = job.run_ids(choices.run_ids)
     for what, file in (("result file", choices.result_file), ("outputs", choices.collect_file)):
         _check_place(what, Path(file))
+    _check_write_back(choices.write_to, job.composition)
     with session.daemon() as daemon:
         wait = choices.wait or choices.collect or len(run_ids) > 1 or daemon.embedded
         sequence = _Sequence(session, daemon, job, choices, run_ids, wait)
@@ -133,7 +135,7 @@ class _Sequence:
         if task.composition is not None:
             self.job = self.job.with_artifacts(_built(self.job.composition, task.composition))
         if len(self.finished) == 1 and self.choices.write_to is not None:
-            _write_back(self.choices.write_to, self.job.composition)
+            _write_back(self.session, self.choices.write_to, self.job.composition)
 
     def _collect(self, run_id: str, task_id: str) -> None:
         name = self.choices.collect_file or task_id
@@ -217,7 +219,16 @@ def _warn_unwritten(session: Session, write_to: Path | None) -> None:
         session.output.log("warn", f"artifacts are not written to {write_to}: that needs --wait")
 
 
-def _write_back(file: Path, composition: Composition) -> None:
-    from testground.plan.writeback import write_back  # an editor of TOML that only this needs
+def _check_write_back(file: Path | None, composition: Composition) -> None:
+    if file is not None:
+        from testground.plan import writeback  # an editor of TOML that only this needs
 
-    write_back(file, composition)
+        writeback.check(file, composition)
+
+
+def _write_back(session: Session, file: Path, composition: Composition) -> None:
+    from testground.plan import writeback
+
+    template = writeback.write_back(file, composition)
+    if template is not None:
+        session.output.log("warn", f"{file} now holds the expanded composition; its template is kept in {template}")

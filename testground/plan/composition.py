@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from testground.api.composition import Build, Composition, Dependency, Global, GlobalRun, Group, Instances
 from testground.errors import CompositionError, in_words
-from testground.plan import document, prepare
+from testground.plan import document, expansion, prepare
+from testground.plan.template import NO_VALUE
 
 
 def load(file: Path) -> Composition:
@@ -19,15 +20,24 @@ def load(file: Path) -> Composition:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The document in a composition file, not yet checked against the schema. Raises `CompositionError`."""
+    """The document in a composition file, its templates expanded, not yet checked against the schema.
+
+    Raises `CompositionError` that names the line: of the file, and of the expanded text where the two differ.
+    """
     try:
         text = document.read(file)
     except OSError as error:
         raise _failure(file)(error.strerror or str(error)) from error
     except ValueError as error:
         raise _failure(file)(str(error)) from error
-    _refuse_templates(text, file)
-    return document.parse(text, _failure(file))
+    return expanded_document(text, file)
+
+
+def expanded_document(text: str, file: Path) -> dict[str, Any]:
+    """What `text` would mean in `file`. Raises `CompositionError`."""
+    failure = _failure(file)
+    expanded = expansion.expand(text, file.parent, failure)
+    return document.parse(expanded.text, expansion.explained(text, expanded, failure))
 
 
 def parse(content: dict[str, Any], file: Path) -> Composition:
@@ -38,6 +48,15 @@ def parse(content: dict[str, Any], file: Path) -> Composition:
 def unknown_keys(content: dict[str, Any]) -> list[str]:
     """One sentence, with the nearest valid name, for each key of a document that nothing reads."""
     return document.unknown_keys(Composition, content, _keys)
+
+
+def missing_values(content: dict[str, Any]) -> list[str]:
+    """One sentence for each value of a document that a template has left open."""
+    return [
+        f"'{path}' contains {NO_VALUE}: a template asks for a variable or key that is not there"
+        for path, value in document.leaves(content)
+        if isinstance(value, str) and NO_VALUE in value
+    ]
 
 
 def single(
@@ -75,15 +94,6 @@ def single(
         disable_metrics=disable_metrics,
     )
     return prepare.generate_default_run(Composition(global_=settings, groups=[group]))
-
-
-def _refuse_templates(text: str, file: Path) -> None:
-    """Some of them are TOML strings by chance, and must not reach a plan as they are (client-daemon §3.9)."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if "{{" in line and not line.lstrip().startswith("#"):
-            raise _failure(file)(
-                f"templates ({{{{ … }}}}) are not supported; write the value itself (at line {number})"
-            )
 
 
 def _count(instances: int) -> Instances:

@@ -30,10 +30,22 @@ def parse(text: str, failure: Failure) -> dict[str, Any]:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise failure(str(error) or "nested too deeply") from error
-    for path, value in _leaves(document):
+    for path, value in leaves(document):
         if isinstance(value, float) and not math.isfinite(value):
             raise failure(f"{path}: a finite number is needed")
     return document
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All values that are neither tables nor lists, with their paths: `groups[0].id`."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{path}[{index}]")
+    else:
+        yield path, value
 
 
 def read(file: Path) -> str:
@@ -74,17 +86,6 @@ def unknown_keys(model: type[BaseModel], document: dict[str, Any], names: Names,
             for below, child, table in _tables(field.annotation, value, place):
                 found.extend(unknown_keys(child, table, names, below))
     return found
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}" if path else key)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}[{index}]")
-    else:
-        yield path, value
 
 
 def _as_spelled(document: Any, location: tuple[int | str, ...]) -> str:

@@ -134,8 +134,12 @@ def test_manifest(naughty: CommandLine, manifest: str | bytes | None, text: str)
         ),
         ("groups = 3\n" + GLOBAL, "c.toml: groups: a list is needed"),
         (
-            GLOBAL + '\n# {{ ok }}\n[[groups]]\nid = "{{ .Env.ID }}"',
-            "templates ({{ … }}) are not supported; write the value",
+            GLOBAL + '\n# {{ splti .Env.ID }}\n[[groups]]\nid = "a"',
+            "c.toml: failed to process composition template: function 'splti' not defined; did you mean 'split'? (at",
+        ),
+        (
+            GLOBAL + '\n[[groups]]\nid = "a"\ninstances = { count = {{ .Env.NOT_SET_HERE }} }',
+            "line 9 is 'instances = { count = <no value> }', which comes from line 9 of the file; <no value> stands",
         ),
         (GLOBAL, "Key: 'Composition.Groups' Error:Field validation for 'Groups' failed on the 'required' tag"),
         (GLOBAL + GROUP + GROUP, "group ids not unique; found duplicate: a"),

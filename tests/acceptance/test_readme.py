@@ -6,11 +6,13 @@ import csv
 import re
 from pathlib import Path
 
+import pytest
+
 from testground import config
 from tests.acceptance.conftest import REPOSITORY, CommandLine, Finished
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-SCRIPT, MANIFEST, COMPOSITION, SETTINGS = re.findall(r"```(?:python|toml)\n(.*?)```", README, re.DOTALL)
+SCRIPT, MANIFEST, COMPOSITION, TEMPLATE, SETTINGS = re.findall(r"```(?:python|toml)\n(.*?)```", README, re.DOTALL)
 
 
 def command(cli: CommandLine, start: str, **words: str) -> Finished:
@@ -46,6 +48,16 @@ def test_a_composition(cli: CommandLine) -> None:
             ("quick", "success"),
             ("slow", "success"),
         ]
+
+
+def test_a_template(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cli.directory / "template.toml").write_text(TEMPLATE)
+    assert command(cli, "plan import").exit_code == 0
+    [line] = re.findall(r"^    FANOUTS=(.*) testground (run composition .*)", README, re.MULTILINE)
+    monkeypatch.setenv("FANOUTS", line[0])
+    run = cli(*line[1].split())
+    assert run.exit_code == 0, run.stdout
+    assert run.log("(group0:4/4 group1:4/4)")
 
 
 def test_the_configuration(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 PACKAGES = {
     "testground": "github.com/testground/testground",
     "sync-service": "github.com/testground/sync-service/cmd",
+    "template": "./template",
 }
-"""Programs by name: the client and daemon in one, and the sync service."""
+"""Programs by name: the client and daemon in one, the sync service, and ours that ask upstream's packages."""
 
 MODULE = Path(__file__).parent / "go"
 BUILT = Path(__file__).parents[2] / ".upstream"

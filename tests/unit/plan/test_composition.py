@@ -58,7 +58,8 @@ def test_a_good_composition(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("[global]\nplan = demo\n", "(at line 2, column 8)"),
-        ('# {{ a }}\n[global]\nplan = "{{ .Env.PLAN }}"\n', "not supported; write the value itself (at line 3)"),
+        ("[global]\nplan = 'p'\n# {{ a }}\n", "composition template: function 'a' not defined (at line 3, column 6)"),
+        ("[global]\nplan = '{{ .Evn }}'", "template: there is no field .Evn here, only .Env (at line 2, column 12)"),
         ("[[groups]]\ninstances = { count = 'two' }", "groups[0].instances.count: a whole number is needed"),
         ("[[groups]]\ninstances = { count = -1 }", "groups[0].instances.count: at least 0 is needed"),
         ("[[groups]]\n[groups.Run]\ntest_params = { a = [1] }", "groups[0].Run.test_params.a: a string is needed"),
@@ -74,6 +75,65 @@ def test_errors_name_the_file_and_the_line_or_key(tmp_path: Path, text: str, pro
         composition.load(file)
     assert str(caught.value).startswith(f"failed to load composition file: {file}: ")
     assert problem in str(caught.value)
+
+
+def test_templates_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAN", "suite/demo")
+    (tmp_path / "resources").mkdir()
+    (tmp_path / "resources" / "clients.toml").write_text("[[clients]]\nid = 'a'\n[[clients]]\nid = 'b'\n")
+    file = write(
+        tmp_path,
+        """
+# the plan of {{ .Env.PLAN }}
+[global]
+plan = "{{ .Env.PLAN }}"
+{{ range (load_resource "resources/clients.toml").clients }}
+[[groups]]
+id = "{{ .id }}"
+{{- end }}
+""",
+    )
+    read = composition.load(file)
+    assert read.global_.plan == "suite/demo"
+    assert [group.id for group in read.groups or []] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "{{/* two\nlines */}}\n[global]\ntotal_instances = {{ .Env.NOT_SET }}\n",
+            "Invalid value (at line 3, column 19), once its templates are expanded: "
+            "there, line 3 is 'total_instances = <no value>', which comes from line 4 of the file"
+            "; <no value> stands for a variable or key that is not there",
+        ),
+        (
+            '[global]\n{{ range split "a,b" }}\n  plan = "{{ . }}"\n{{ end }}',
+            "Cannot overwrite a value (at line 5, column 13), once its templates are expanded: "
+            "there, line 5 is 'plan = \"b\"', which comes from line 3 of the file",
+        ),
+        (
+            "{{ $x := 1 -}}\na = [",
+            "Invalid value (at end of document), once its templates are expanded: "
+            "there, line 1 is 'a = [', which comes from line 2 of the file",
+        ),
+    ],
+)
+def test_errors_in_what_templates_make_show_the_line(tmp_path: Path, text: str, problem: str) -> None:
+    file = write(tmp_path, text)
+    with pytest.raises(CompositionError) as caught:
+        composition.load(file)
+    assert str(caught.value) == (
+        f"failed to load composition file: {file}: failed to process composition file: {problem}"
+    )
+
+
+def test_values_that_templates_leave_open_are_named(tmp_path: Path) -> None:
+    text = "[global]\nplan = '{{ .Env.NOT_SET }}'\n[[groups]]\nid = 'a'\n[[groups]]\nid = 'g-{{ .Env.NOT_SET }}'\n"
+    assert composition.missing_values(composition.read(write(tmp_path, text))) == [
+        "'global.plan' contains <no value>: a template asks for a variable or key that is not there",
+        "'groups[1].id' contains <no value>: a template asks for a variable or key that is not there",
+    ]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -170,17 +230,56 @@ def test_groups_that_were_not_built_stay_as_they_are(tmp_path: Path) -> None:
     assert file.read_text() == GOOD
 
 
-@pytest.mark.parametrize(
-    "template", ["{{ range .X }}\n[[groups]]\nid = '{{ . }}'\n{{ end }}", "[[groups]]\nid = '{{ .Env.ID }}'\n"]
-)
-def test_a_template_is_replaced_by_the_whole_composition(tmp_path: Path, template: str) -> None:
+TEMPLATES = [
+    '{{ range split "servers,clients" }}\n[[groups]]\nid = "{{ . }}"\n{{ end }}',
+    "[[groups]]\nid = '{{ .Env.SERVERS }}'\n[[groups]]\nid = 'clients'\n",
+    "[[groups]]\nid = 'servers'\n[[groups]]\nid = 'clients'\n# {{ if true }}\n[[groups]]\nid = 'x'\n# {{ end }}",
+    "{{ broken",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_groups_that_templates_make_are_written_out_and_the_template_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    monkeypatch.setenv("SERVERS", "servers")
     file = write(tmp_path, GOOD)
     given = with_artifacts(file, servers="art-1", clients="art-2")
     given = given.model_copy(update={"global_": given.global_.model_copy(update={"disable_metrics": True})})
     file.write_text(template)
-    writeback.write_back(file, given, plan="suite/demo")
-    kept = given.global_.model_copy(update={"plan": "suite/demo"})
-    assert composition.load(file) == given.model_copy(update={"global_": kept})
+    writeback.check(file, given)
+    kept = tmp_path / "composition.toml.template"
+    assert writeback.write_back(file, given, plan="suite/demo") == kept
+    assert kept.read_text() == template
+    settings = given.global_.model_copy(update={"plan": "suite/demo"})
+    assert composition.load(file) == given.model_copy(update={"global_": settings})
+
+
+def test_no_other_file_is_taken_for_the_place_of_a_template(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD)
+    given = with_artifacts(file, servers="art-1")
+    file.write_text(TEMPLATES[0])
+    kept = tmp_path / "composition.toml.template"
+    kept.write_text(TEMPLATES[0])
+    writeback.check(file, given)
+    kept.write_text("mine")
+    with pytest.raises(CompositionError, match="its groups come from templates, which would be kept in .*; move it"):
+        writeback.check(file, given)
+    with pytest.raises(CompositionError, match="its groups come from templates"):
+        writeback.write_back(file, given)
+    assert (file.read_text(), kept.read_text()) == (TEMPLATES[0], "mine")
+
+
+def test_groups_that_are_written_down_keep_the_templates_around_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLAN", "suite/demo")
+    text = GOOD.replace('"suite/demo"', '"{{ .Env.PLAN }}"')
+    file = write(tmp_path, text)
+    assert writeback.write_back(file, with_artifacts(file, servers="art-1", clients="art-2")) is None
+    assert 'plan = "{{ .Env.PLAN }}"' in file.read_text()
+    assert [group.run.artifact for group in composition.load(file).groups or []] == ["art-1", "art-2"]
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_writing_back_through_a_symlink(tmp_path: Path) -> None:

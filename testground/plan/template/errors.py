@@ -1,0 +1,25 @@
+"""What is wrong with a template, and where."""
+
+from __future__ import annotations
+
+
+class TemplateError(Exception):
+    """`offset` counts characters of the template; `render` turns it into a line and a column, both from 1."""
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+        self.line = 0
+        self.column = 0
+
+    def locate(self, text: str) -> None:
+        self.line = text.count("\n", 0, self.offset) + 1
+        self.column = self.offset - text.rfind("\n", 0, self.offset)
+
+    def __str__(self) -> str:
+        return f"{self.message} (at line {self.line}, column {self.column})" if self.line else self.message
+
+
+class Refused(Exception):
+    """What a function or an operation says of its arguments; the executor adds the place."""

@@ -1,0 +1,52 @@
+"""What a template may use up, so that one that does not end or grows without bound fails with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from testground.plan.template.errors import Refused
+
+MAX_TEXT = 16 << 20
+"""Characters of the result, or of one value. No composition file may be larger either."""
+MAX_PRODUCED = 16 * MAX_TEXT
+"""Characters of all values that functions make."""
+MAX_STEPS = 1_000_000
+"""Nodes that are carried out, with each round of a loop."""
+MAX_DEPTH = 100
+"""Templates that call each other. Go's own limit is 100,000."""
+
+
+def joined(separator: str, parts: Iterable[str]) -> str:
+    """Raises `Refused` before the text is larger than a value may be."""
+    found: list[str] = []
+    size = 0
+    for part in parts:
+        size += len(part) + len(separator)
+        if size > MAX_TEXT:
+            raise Refused(f"the value is larger than {MAX_TEXT >> 20} MiB")
+        found.append(part)
+    return separator.join(found)
+
+
+class Budget:
+    """Counts down. Each method raises `Refused` when nothing is left."""
+
+    def __init__(self) -> None:
+        self._steps = MAX_STEPS
+        self._produced = MAX_PRODUCED
+        self._text = MAX_TEXT
+
+    def step(self) -> None:
+        self._steps -= 1
+        if self._steps < 0:
+            raise Refused(f"the template takes more than {MAX_STEPS} steps")
+
+    def produce(self, value: object) -> None:
+        self._produced -= len(value) if isinstance(value, str | list) else 1
+        if self._produced < 0:
+            raise Refused(f"the values of the template add up to more than {MAX_PRODUCED >> 20} MiB")
+
+    def write(self, text: str) -> None:
+        self._text -= len(text)
+        if self._text < 0:
+            raise Refused(f"the result is larger than {MAX_TEXT >> 20} MiB")
