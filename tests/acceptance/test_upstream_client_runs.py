@@ -78,11 +78,11 @@ def test_a_failed_run_is_complete_and_fails_the_client(go: GoClient, case: str, 
 
 def test_options_of_the_client_reach_the_instances(go: GoClient) -> None:
     done = go.run(
-        *("ok", "--wait", "--test-param", "word=a b", "--test-param", "times=7"),
+        *("ok", "--wait", "--test-param", "word=<a> & 日本", "--test-param", "times=7"),
         *("--run-cfg", "network=host", "--build-cfg", "artifact=run.sh", "--disable-metrics"),
     )
     assert done.exit_code == 0
-    assert done.log("times=7|word=a b metrics disabled: true")
+    assert done.log("times=7|word=<a> & 日本 metrics disabled: true")
     assert not done.log("WARN")
     assert go.run("ok", "--wait").log("times=3|word=hello metrics disabled: false")
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,20 @@ def test_20_exec_go_mod_rewrites(go: GoClient) -> None:
     assert built.exit_code == 0
     [artifact] = client.awk(built.stdout, "generated build artifact", 8, '"')
     assert single(go, "ok", 1, "--wait", f"--use-build={artifact}").log(f"sdk {sdk} {COMMIT}")
+
+
+def test_a_linked_sdk_takes_the_place_of_the_published_one(go: GoClient) -> None:
+    sdk = go.home / "sdks" / "sdk-go"
+    cache = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, check=True).stdout.strip()
+    published = Path(cache) / "github.com" / "testground" / "sdk-go@v0.3.0"
+    assert single(go, "ok", 1, "--wait").log("sdk github.com/testground/sdk-go v0.3.0")
+    for file in (path for path in published.rglob("*") if path.is_file()):
+        copy = sdk / file.relative_to(published)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    done = single(go, "ok", 1, "--wait", "--link-sdk", "sdk-go")
+    assert done.exit_code == 0
+    assert done.log("sdk ../sdk (devel)")
 
 
 def test_1493_abort_on_broken_build(go: GoClient) -> None:
