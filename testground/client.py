@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -31,6 +32,15 @@ CONNECT_SECONDS = 10.0
 
 GREETING_SECONDS = 20.0
 """A daemon answers at once; one on a machine with a thousand instances, soon."""
+
+NO_LOG_YET = "error when newTailReader"
+"""The Go daemon answers so to a follower who comes between a task's begin and its log: that is a moment later there.
+
+It answers the same for a task that was canceled while it waited, which never has a log.
+"""
+
+LOG_ATTEMPTS = 3
+LOG_PAUSE_SECONDS = 0.1
 
 OnProgress = Callable[[rpc.Chunk], None]
 
@@ -114,6 +124,13 @@ class Client:
     ) -> Task:
         """The log as progress, then the task. With `follow`, until it has ended; with `cancel`, it ends with us."""
         request = rpc.LogsRequest(task_id=task_id, follow=follow, cancel_with_context=cancel)
+        for _ in range(LOG_ATTEMPTS):
+            try:
+                return _task(self._post("/logs", request, on_progress))
+            except DaemonError as error:
+                if not self.original or NO_LOG_YET not in error.message:
+                    raise
+                time.sleep(LOG_PAUSE_SECONDS)
         return _task(self._post("/logs", request, on_progress))
 
     def outputs(

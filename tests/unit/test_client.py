@@ -279,3 +279,23 @@ def test_who_does_not_say_that_it_is_ours_is_taken_for_the_go_daemon(client: Cli
     assert not client.original
     client.greet()
     assert client.original
+
+
+NO_LOG = rpc.error(f"error while getting task; err: error when newTailReader, err: open {ID}.out: no such file")
+
+
+def test_a_log_that_the_go_daemon_has_not_begun_is_asked_for_again(fake_daemon: Any, client: Client) -> None:
+    fake_daemon.answer("/logs", NO_LOG)
+    fake_daemon.result("/logs", task())
+    client.greet()
+    assert client.logs(ID, follow=True).id == ID
+
+
+@pytest.mark.parametrize(("greeted", "requests"), [(True, 4), (False, 1)])
+def test_a_log_that_never_begins_is_an_error(fake_daemon: Any, client: Client, greeted: bool, requests: int) -> None:
+    fake_daemon.answer("/logs", NO_LOG)
+    if greeted:
+        client.greet()
+    with pytest.raises(errors.DaemonError, match="newTailReader"):
+        client.logs(ID, follow=True)
+    assert len(fake_daemon.sent("/logs")) == requests
