@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
+
+from testground.drivers import namespaces
 
 MANIFEST = """
 name = "crash"
@@ -92,9 +95,9 @@ class Home:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def submit(self, case: str) -> str:
+    def submit(self, case: str, *options: str) -> str:
         arguments = ("--plan", "crash", "--testcase", case, "--builder", "exec:generic", "--runner", "local:exec")
-        output = self.command("run", "single", *arguments, "--instances", "2")
+        output = self.command("run", "single", *arguments, "--instances", "2", *options)
         return re.search(r"run is queued with ID: (\S{20})", output).group(1)
 
     def end(self, daemon: subprocess.Popen[str], number: int) -> int:
@@ -115,9 +118,13 @@ def home(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by pidfd (Linux)")
 @pytest.mark.timeout(180)
-def test_killed_daemon(home):
+@pytest.mark.parametrize("options", [(), ("--run-cfg", "sidecar=true")], ids=["plain", "sidecar"])
+def test_killed_daemon(home, options):
+    """Also with instances in mount namespaces, which end with their processes."""
+    if options and (obstacle := anyio.run(namespaces.obstacle, "/etc/hosts")):
+        pytest.skip(obstacle)
     daemon = home.start()
-    hanging = home.submit("hang")
+    hanging = home.submit("hang", *options)
     waiting = home.submit("ok")
     escaped = _pids_once_there(home, hanging)
     watchers = [os.pidfd_open(pid) for pid in escaped]
