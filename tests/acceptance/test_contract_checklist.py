@@ -236,7 +236,7 @@ def test_the_environment_is_that_of_the_contract(stage: Stage) -> None:
 
 
 async def test_the_sync_service_has_the_name_that_sdk_rust_takes_for_granted(stage: Stage) -> None:
-    """`…; testground-sync-service:5050 reachable by name`, with `sidecar = true`, which plans on sdk-rust need anyway"""
+    """`…; testground-sync-service:5050 reachable by name`, with `sidecar = true`, which sdk-rust needs anyway"""
     if obstacle := await namespaces.obstacle("/etc/hosts"):
         pytest.skip(obstacle)
     voice = [("publish-at", ["testground-sync-service", 5050, SUCCESS])]

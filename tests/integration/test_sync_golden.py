@@ -207,6 +207,12 @@ EDGES = {
             )
         ],
     ],
+    "half-a-surrogate-pair": [  # as `JSON.stringify` may write it
+        (">", '{"id":"s","subscribe":{"topic":"t"}}'),
+        (">", '{"publish":{"topic":"t","payload":"a\\ud800b"},"id":"p"}'),
+        ("<", answered("p", publish=1)),
+        ("<", answered("s", subscribe='"a\\ufffdb"')),
+    ],
     "cancel": [  # upstream keeps delivering
         (">", '{"id":"sub","subscribe":{"topic":"t"}}'),
         (">", '{"id":"sub","is_cancel":true}'),
@@ -322,20 +328,25 @@ def _accepted(key: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
+MALFORMED = "failed to unmarshal JSON"
+CLOSING: dict[str, tuple[str | bytes, int, str]] = {
+    "7.5-nonsense": ("nonsense", 1007, MALFORMED),
+    "7.5-list": ("[]", 1007, MALFORMED),
+    "7.5-id-3": ('{"id":3,"signal_entry":{"state":"s"}}', 1007, MALFORMED),
+    "7.5-target-1.5": ('{"id":"x","barrier":{"state":"s","target":1.5}}', 1007, MALFORMED),
+    "7.5-target-2.0": ('{"id":"x","barrier":{"state":"s","target":2.0}}', 1007, MALFORMED),
+    "7.5-target-2-to-the-63": ('{"id":"x","barrier":{"state":"s","target":9223372036854775808}}', 1007, MALFORMED),
+    "7.5-two-documents": ('{"id":"x"} {"id":"y"}', 1007, MALFORMED),
+    "7.5-empty": ("", 1007, MALFORMED),
+    "7.5-binary": (b"\xff\xfe", 1007, MALFORMED),
+    "7.5-32769-bytes": ('{"id":"x"}' + " " * 32759, 1009, "read limited at 32769 bytes"),
+}
+
+
 @pytest.mark.parametrize(
     ("message", "code", "reason"),
     [
-        pytest.param("nonsense", 1007, "failed to unmarshal JSON", id="7.5-nonsense"),
-        pytest.param("[]", 1007, "failed to unmarshal JSON", id="7.5-list"),
-        pytest.param('{"id":3,"signal_entry":{"state":"s"}}', 1007, "failed to unmarshal JSON", id="7.5-id-3"),
-        pytest.param(
-            '{"id":"x","barrier":{"state":"s","target":1.5}}', 1007, "failed to unmarshal JSON", id="7.5-target-1.5"
-        ),
-        pytest.param(
-            '{"id":"x","barrier":{"state":"s","target":2.0}}', 1007, "failed to unmarshal JSON", id="7.5-target-2.0"
-        ),
-        (b"\xff\xfe", 1007, "failed to unmarshal JSON"),
-        pytest.param('{"id":"x"}' + " " * 32759, 1009, "read limited at 32769 bytes", id="7.5-32769-bytes"),
+        *[pytest.param(*closing, id=name) for name, closing in CLOSING.items()],
         ("x" * 1_000_000, 1009, "read limited at 32769 bytes"),
         (["y" * 20000] * 3, 1009, "read limited at 32769 bytes"),
         ('{"id":"' + "x" * 65 + '"}', 1008, "id longer than 64 characters"),
