@@ -59,6 +59,18 @@ def test_plans_arrive_without_what_they_ignore(go: GoClient) -> None:
     )
 
 
+def test_a_request_that_the_client_gives_up_leaves_nothing(go: GoClient, home: Path) -> None:
+    """It finds the link that leads nowhere in the middle of its upload (§7.1 no. 20)."""
+    link = go.home / "plans" / "shell" / "dangling"
+    link.symlink_to("nowhere")
+    done = go.run("ok", "--wait")
+    assert (done.exit_code, done.run_ids) == (1, [])
+    assert "dangling: no such file or directory" in done.stdout.splitlines()[-1]
+    link.unlink()
+    assert go.run("ok", "--wait").exit_code == 0
+    assert not list((home / "data" / "work" / "requests").iterdir())
+
+
 def test_extra_sources_lie_beside_the_plan(go: GoClient) -> None:
     shared = go.home / "plans" / "shared" / "inner"
     shared.mkdir(parents=True)
