@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import anyio
 import pytest
@@ -89,11 +89,11 @@ async def test_what_is_no_handshake_is_refused_with_a_status(port: int, data: by
 @pytest.mark.parametrize("size", [100_000, 5_000_000])
 async def test_a_handshake_without_end_is_cut_off(port: int, size: int) -> None:
     async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+        answer = b""
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
             await stream.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * size)
             answer = await stream.receive()
-            assert not answer.startswith(b"HTTP/1.1 101")
-            raise anyio.EndOfStream
+        assert not answer.startswith(b"HTTP/1.1 101")
 
 
 async def test_half_open_handshakes_keep_nobody_out(port: int) -> None:
