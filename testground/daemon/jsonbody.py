@@ -54,7 +54,8 @@ def checked(value: dict[str, Any]) -> dict[str, Any]:
     except ValueError:
         raise RequestError("a number is too large") from None
     if _SURROGATE.search(text):  # half a character, as `"\\ud800"` in a body, has no UTF-8 form
-        return dict(json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")))
+        text = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return dict(json.loads(text))
     return value
 
 

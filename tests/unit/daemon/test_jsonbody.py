@@ -23,9 +23,9 @@ from testground.errors import RequestError
         (b'{"a":1}{"b":2}', {"a": 1}),
         (b'{"a":1}garbage', {"a": 1}),
         (b'{"a":"\xff"}', {"a": "�"}),
-        (b'{"a":"\\ud800"}', {"a": "?"}),
+        (b'{"a":"\\ud800"}', {"a": "\ufffd"}),
         (b'{"a":"\\ud83d\\ude00"}', {"a": "\U0001f600"}),
-        (b'{"\\udfff":["\\udfff"]}', {"?": ["?"]}),
+        (b'{"\\udfff":["\\udfff"]}', {"\ufffd": ["\ufffd"]}),
         (b'{"a":"\\u0000"}', {"a": "\0"}),
     ],
 )
