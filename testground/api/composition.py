@@ -85,7 +85,9 @@ class Resources(WireModel):
 
 class Instances(WireModel):
     count: UInt = 0
-    percentage: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True), PlainSerializer(_number)] = 0
+    percentage: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, strict=True), PlainSerializer(_number, when_used="json")
+    ] = 0.0
     """A fraction of the run's total: 0.5 is half."""
 
     @property
