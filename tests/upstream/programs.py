@@ -14,6 +14,7 @@ from pathlib import Path
 PACKAGES = {
     "testground": "github.com/testground/testground",
     "sync-service": "github.com/testground/sync-service/cmd",
+    "oracle": "./oracle",
     "template": "./template",
 }
 """Programs by name: the client and daemon in one, the sync service, and ours that ask upstream's packages."""
