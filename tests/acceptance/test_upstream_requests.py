@@ -1,10 +1,11 @@
 """Told the same, our command line and upstream's client ask the same of a daemon (client-daemon §1.3, §1.4, §6.3).
 
 Both are run in one home against a server that keeps what it gets. Documents are compared as values, archives by path,
-mode and contents. Three differences are on purpose, or harmless; `compared` takes them away:
+mode and contents. Some differences are on purpose, or harmless; `compared` and `counted` take them away:
 
 - Upstream's client counts the instances of runs before they inherit any (§7.1 no. 9); ours sends what the file says.
 - Where nothing is to be built, upstream's sends `null` for `build_groups`, ours an empty list.
+- Upstream's sends `--dep` options in the order of a Go map, which is any.
 - Upstream's makes the paths of extra sources absolute only for those that it sends, ours makes all of them so.
 """
 
@@ -135,6 +136,21 @@ id = "left"
 instances = { count = 1 }
 """
 
+TEMPLATE = """
+{{ with (load_resource "./values.toml") }}
+[global]
+plan = "suite/demo"
+case = "ok"
+builder = "docker:go"
+runner = "local:docker"
+{{ range .groups }}
+[[groups]]
+id = "{{ .id }}"
+instances = { count = {{ .count }} }
+{{ end }}
+{{ end }}
+"""
+
 NAMES = ("--plan", "suite/demo", "--builder", "docker:go")
 RUN = (*NAMES, "--testcase", "ok", "--runner", "local:docker", "--instances", "2")
 OPTIONS = ("--build-cfg", "n=5", "--build-cfg", "f=0.5", "--build-cfg", "y=true", "--build-cfg", 's="5"')
@@ -187,6 +203,10 @@ def sent(home: Path, tmp_path: Path, recording: Recorder) -> Any:
 
 def compared(request: Request) -> Request:
     document = request.document
+    if "composition" not in document:
+        return request
+    for group in document["composition"]["groups"]:
+        (group["build"]["dependencies"] or []).sort(key=lambda dependency: dependency["module"])
     if request.path == "/run":
         document = document | {"build_groups": document["build_groups"] or []}
     if request.archives or request.path != "/run":
@@ -260,3 +280,12 @@ def test_builds_of_a_composition(sent: Any, tmp_path: Path) -> None:
     theirs, ours = sent("build", "composition", "--file", "c.toml")
     assert [request.path for request in theirs] == ["/build"]
     assert ours == theirs
+
+
+def test_a_template_is_expanded_before_it_is_sent(sent: Any, tmp_path: Path) -> None:
+    (tmp_path / "values.toml").write_text('[[groups]]\nid = "a"\ncount = 1\n[[groups]]\nid = "b"\ncount = 2\n')
+    (tmp_path / "c.toml").write_text(TEMPLATE)
+    [theirs], [ours] = sent("run", "composition", "--file", "c.toml")
+    assert [group["id"] for group in theirs.document["composition"]["groups"]] == ["a", "b"]
+    assert (totals(theirs), totals(ours)) == ([3], [0])
+    assert counted(ours) == counted(theirs)
