@@ -208,7 +208,8 @@ class RedisSession:
     def _incr(self, arguments: list[bytes]) -> bytes:
         [key] = _exactly(1, arguments, "INCR")
         response = self._call(wire.Call("", signal_entry=wire.SignalEntry(_text(key))))
-        assert response.signal_entry is not None
+        if response.signal_entry is None:
+            raise CommandError(response.error)
         return resp.integer(response.signal_entry.seq)
 
     def _mget(self, arguments: list[bytes]) -> bytes:

@@ -11,6 +11,16 @@ from testground.sync.members import Member, Members
 
 OnEvent: TypeAlias = Callable[[Member | None, dict[str, Any]], None]
 
+MAX_STORED = 1 << 30
+"""Bytes that the topics and states of one run may take."""
+
+KEY_COST = 1024
+"""Bytes that a topic or a state takes with nothing in it, about, beside its key."""
+
+
+class RunFullError(Exception):
+    """What a request would add to a run is too much."""
+
 
 class Holder(Protocol):
     """The session that a barrier or subscription belongs to."""
@@ -164,7 +174,13 @@ class Run:
         self.topics: dict[str, Topic] = {}
         self.states: dict[str, State] = {}
         self.stored = 0
-        """Bytes of all its topics."""
+        """Bytes that its topics and states take."""
+
+    def reserve(self, size: int) -> None:
+        """Raises `RunFullError` if there is no room for so many bytes."""
+        if self.stored + size > MAX_STORED:
+            raise RunFullError(f"this run is full: its topics and states take {MAX_STORED >> 20} MiB")
+        self.stored += size
 
     def settle(self) -> None:
         """Tell those who wait in vain, after somebody died or left."""
@@ -209,7 +225,9 @@ class Runs:
         return self._runs.get(run_id)
 
     def topic(self, key: str) -> Topic:
+        """A new one. Raises `RunFullError`."""
         run = self.run(_run_id(key))
+        run.reserve(KEY_COST + len(key))
         _, found, name = key.partition(":topics:")
         is_events = not found and key.endswith(":run_events")
         topic = Topic(run, name or ("run_events" if is_events else key), is_events=is_events)
@@ -217,7 +235,9 @@ class Runs:
         return topic
 
     def state(self, key: str) -> State:
+        """A new one. Raises `RunFullError`."""
         run = self.run(_run_id(key))
+        run.reserve(KEY_COST + len(key))
         state = State(run, key.partition(":states:")[2] or key)
         self.states[key] = run.states[key] = state
         return state

@@ -11,16 +11,13 @@ import msgspec
 
 from testground.sync import wire
 from testground.sync.members import Member
-from testground.sync.runs import Barrier, Runs, Subscription, Topic
+from testground.sync.runs import Barrier, RunFullError, Runs, Subscription, Topic
 
 REPLAY_CHUNK = 128 * 1024
 """Bytes of earlier messages handed to `send` at a time."""
 
 MAX_WAITS = 65536
 """Barriers and subscriptions that one connection may have pending."""
-
-MAX_STORED = 1 << 30
-"""Bytes that the topics of one run may hold."""
 
 
 class Session:
@@ -41,16 +38,19 @@ class Session:
         """Carry out one request. Raises `WireError` when the connection must be closed for it."""
         self._binary = binary
         request = wire.decode_request(message)
-        if request.is_cancel:
-            self._cancel(request.id)
-        elif request.publish is not None:
-            self._publish(request.id, request.publish)
-        elif request.subscribe is not None:
-            self._subscribe(request.id, request.subscribe)
-        elif request.barrier is not None:
-            self._barrier(request.id, request.barrier)
-        elif request.signal_entry is not None:
-            self._signal(request.id, request.signal_entry)
+        try:
+            if request.is_cancel:
+                self._cancel(request.id)
+            elif request.publish is not None:
+                self._publish(request.id, request.publish)
+            elif request.subscribe is not None:
+                self._subscribe(request.id, request.subscribe)
+            elif request.barrier is not None:
+                self._barrier(request.id, request.barrier)
+            elif request.signal_entry is not None:
+                self._signal(request.id, request.signal_entry)
+        except RunFullError as error:
+            self.fail(request.id, str(error))
 
     def replay(self) -> None:
         """Send the next chunk of earlier messages; for when what was sent before is on its way."""
@@ -106,11 +106,11 @@ class Session:
     def _publish(self, request_id: str, publish: wire.Publish) -> None:
         tail = wire.delivery_tail(publish.payload)
         topic = self._topic(publish.topic)
-        if refusal := _refusal(topic, tail):
+        if refusal := topic.refusal or _excess(tail):
             self.fail(request_id, refusal)
             return
+        topic.run.reserve(len(tail))
         topic.log.append(tail)
-        topic.run.stored += len(tail)
         self.send(wire.published(request_id, len(topic.log)))
         for subscription in topic.subscriptions:
             if subscription.live:
@@ -158,16 +158,12 @@ def _event(payload: msgspec.Raw) -> Any:
         return json.loads(bytes(payload), parse_int=float)
 
 
-def _refusal(topic: Topic, tail: bytes) -> str:
-    """Why a message cannot be taken, if so. Its delivery must fit into what Go clients can read (contract §3.1)."""
-    if topic.refusal:
-        return topic.refusal
+def _excess(tail: bytes) -> str:
+    """What is wrong with a message whose delivery does not fit into what Go clients can read (contract §3.1)."""
     excess = len(tail) - wire.MAX_DELIVERY_TAIL
-    if excess > 0:
-        return (
-            f"message too large: a subscriber would get {wire.MAX_MESSAGE + excess} bytes, "
-            f"and may get {wire.MAX_MESSAGE} at most"
-        )
-    if topic.run.stored + len(tail) > MAX_STORED:
-        return f"the topics of this run are full: they hold {MAX_STORED >> 20} MiB"
-    return ""
+    if excess <= 0:
+        return ""
+    return (
+        f"message too large: a subscriber would get {wire.MAX_MESSAGE + excess} bytes, "
+        f"and may get {wire.MAX_MESSAGE} at most"
+    )

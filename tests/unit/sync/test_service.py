@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from testground.sync import runs
 from testground.sync import session as sessions
 from testground.sync.service import Member, Service, Wait
 from testground.sync.wire import MAX_MESSAGE, WireError
@@ -209,13 +210,33 @@ def test_errors_are_quoted_for_peers_that_send_binary_frames() -> None:
     assert json.loads(quoted["error"]) == plain["error"]
 
 
-def test_topics_have_a_limit_per_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MAX_STORED", 1000)
+def test_messages_have_a_limit_per_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MAX_STORED", runs.KEY_COST + 1000)
     peer = Peer(Service())
     topic = PREFIX + "topics:t"
     assert peer.publish(topic, "x" * 500)[0]["publish"] == {"seq": 1}
     assert "full" in peer.publish(topic, "x" * 500)[0]["error"]
     assert peer.publish("run:r2:plan:p:case:c:topics:t", "x" * 500)[0]["publish"] == {"seq": 1}
+
+
+def test_topics_and_states_have_a_limit_per_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names are the plan's: one that invents them without end must not take all memory."""
+    monkeypatch.setattr(runs, "MAX_STORED", 3 * runs.KEY_COST)
+    service = Service()
+    peer = Peer(service)
+    assert peer.signal(PREFIX + "states:1") == 1
+    assert peer.publish(PREFIX + "topics:1", 1)[0]["publish"] == {"seq": 1}
+    full = "this run is full: its topics and states take 0 MiB"
+    for request in (
+        {"signal_entry": {"state": PREFIX + "states:2"}},
+        {"barrier": {"state": PREFIX + "states:2", "target": 1}},
+        {"subscribe": {"topic": PREFIX + "topics:2"}},
+        {"publish": {"topic": PREFIX + "topics:2", "payload": 1}},
+    ):
+        assert [reply["error"] for reply in peer.ask("x", **request)] == [full]
+    assert peer.signal(PREFIX + "states:1") == 2
+    assert peer.signal("run:r2:plan:p:case:c:states:1") == 1
+    assert service.waiting("r1") == []
 
 
 def test_a_connection_has_a_limit_of_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
