@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def write_back(file: Path, composition: Composition, *, plan: str = "") -> Path 
         edited = _with_artifacts(text, artifacts, file)
         template = None if edited is not None else _template_place(file, text)
         if template is not None:
-            template.write_bytes(text.encode())
+            shutil.copy2(file, template)
         _replace(file, edited or _whole(composition, plan))
     return template
 

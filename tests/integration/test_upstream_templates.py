@@ -90,6 +90,9 @@ DIFFERENCES = {
 And one that depends on the machine: local times print with the offset 0 and not with that of the machine's zone.
 """
 
+REFUSED = ("not supported", "not UTF-8", "larger than", "more than")
+"""What our failures of the list say, where drawn templates meet them."""
+
 MISTAKES = ("cannot encode array with nil element", "eTable: unhandled")
 """Failures of upstream's TOML writer that drawn templates meet, too."""
 
@@ -121,9 +124,9 @@ def compare(upstream: Renderer, case: Case, place: Path) -> None:
     file.write_bytes(case.template.encode())
     (place / "r.toml").write_bytes(case.resource.encode())
     theirs = upstream.render(file, case.environment)
-    if any(mistake in theirs.error for mistake in MISTAKES):
-        return
     ours = said(case.template, case.environment, place)
+    if any(mistake in theirs.error for mistake in MISTAKES) or any(reason in ours.error for reason in REFUSED):
+        return
     assert (ours.text is None) == (theirs.text is None) and ours.text == theirs.text, f"{theirs} but {ours} for {case}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,5 +69,5 @@ def rendered(text: str, data: Any, functions: Mapping[str, Function]) -> Rendere
 
 
 def _line_numbers(text: str, offsets: list[int]) -> list[int]:
-    breaks = [place for place, character in enumerate(text) if character == "\n"]
+    breaks = [found.start() for found in re.finditer("\n", text)]
     return [bisect.bisect_left(breaks, offset) + 1 for offset in offsets]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TemplateError(Exception):
     """`offset` counts characters of the template; `render` turns it into a line and a column, both from 1."""
@@ -23,3 +25,19 @@ class TemplateError(Exception):
 
 class Refused(Exception):
     """What a function or an operation says of its arguments; the executor adds the place."""
+
+
+class Place:
+    """Names the place, and the function, for what is `Refused` within: `with Place(node.offset): …`"""
+
+    def __init__(self, offset: int, function: str = "") -> None:
+        self._offset = offset
+        self._function = function
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Refused):
+            prefix = f"{self._function}: " if self._function else ""
+            raise TemplateError(f"{prefix}{error}", self._offset) from error

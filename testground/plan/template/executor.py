@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from testground.errors import did_you_mean
-from testground.plan.template import limits, nodes
-from testground.plan.template.builtins import Function, Takes
-from testground.plan.template.errors import Refused, TemplateError
+from testground.plan.template import arguments, limits, nodes
+from testground.plan.template.builtins import Function
+from testground.plan.template.errors import Place, Refused, TemplateError
 from testground.plan.template.nodes import Node, Operand, Pipe, Templates
 from testground.plan.template.printing import shown
-from testground.plan.template.values import ABSENT, Absent, field, is_true, type_name
+from testground.plan.template.values import ABSENT, Struct, field, is_true, type_name
 
 Piece = tuple[str, int]
 """Some text of the result, and the place in the template that it comes from."""
@@ -49,7 +49,7 @@ class _Executor:
 
     def _walk(self, body: Iterable[Node], dot: Any) -> Leaving | None:
         for node in body:
-            with _At(node):
+            with Place(node.offset):
                 self._budget.step()
             if leaving := self._visit(node, dot):
                 return leaving
@@ -61,7 +61,7 @@ class _Executor:
         elif isinstance(node, nodes.Action):
             value = self._pipe(node.pipe, dot)
             if not node.pipe.variables:
-                with _At(node):
+                with Place(node.offset):
                     text = shown(value)
                 self._write(node, text)
         elif isinstance(node, nodes.Branch):
@@ -75,7 +75,7 @@ class _Executor:
         return None
 
     def _write(self, node: Node, text: str) -> None:
-        with _At(node):
+        with Place(node.offset):
             self._budget.write(text)
         self.pieces.append((text, node.offset))
 
@@ -96,7 +96,7 @@ class _Executor:
         rounds = 0
         for key, item in _items(value, node):
             rounds += 1
-            with _At(node):
+            with Place(node.offset):
                 self._budget.step()
             inside = len(self._variables)
             self._bind(node.pipe, key, item)
@@ -193,7 +193,7 @@ class _Executor:
         raise TemplateError(f"undefined variable {variable.name}", variable.offset)  # {{ $x := $x }}
 
     def _fields(self, value: Any, names: Sequence[str], operand: Operand, has_arguments: bool) -> Any:
-        with _At(operand):
+        with Place(operand.offset):
             for place, name in enumerate(names):
                 if has_arguments and place == len(names) - 1 and isinstance(value, dict):
                     raise Refused(f"{name} has arguments but is not a function")
@@ -204,75 +204,39 @@ class _Executor:
 
     def _call(self, word: nodes.Word, operands: Sequence[Operand], dot: Any, piped: Any) -> Any:
         function = self._functions[word.name]
-        with _At(word, word.name):
-            _check_count(function, len(operands) + (piped is not _NOTHING_PIPED))
-        arguments = self._arguments(function, operands, dot, piped)
+        with Place(word.offset, word.name):
+            arguments.check_count(function, len(operands) + (piped is not _NOTHING_PIPED))
+        values = self._values(word, function, operands, dot, piped)
         if word.name in ("and", "or"):
-            return _first_deciding(arguments, word.name == "or")
-        values = list(arguments)
-        with _At(word, word.name):
-            result = function.call(*values)
+            return arguments.first_deciding(values, word.name == "or")
+        given = list(values)
+        with Place(word.offset, word.name):
+            result = function.call(*given)
             self._budget.produce(result)
         return result
 
-    def _arguments(self, function: Function, operands: Sequence[Operand], dot: Any, piped: Any) -> Iterator[Any]:
-        for place, operand in enumerate(operands):
-            takes = _takes(function, place)
-            with _At(operand):
-                if isinstance(operand, nodes.Nil) and takes is Takes.STRING:
-                    raise Refused("cannot assign nil to string")
-            value = ABSENT if isinstance(operand, nodes.Nil) else self._operand(operand, dot)
-            with _At(operand):
-                value = _accepted(value, takes)
-            yield value
+    def _values(
+        self, word: nodes.Word, function: Function, operands: Sequence[Operand], dot: Any, piped: Any
+    ) -> Iterator[Any]:
+        """One argument after the other, as `and` and `or` may not ask for all."""
+        for number, operand in enumerate(operands):
+            takes = arguments.takes(function, number)
+            if isinstance(operand, nodes.Nil):
+                value: Any = ABSENT
+            else:
+                value = self._operand(operand, dot)
+            with Place(operand.offset):
+                yield arguments.accepted(value, takes)
         if piped is not _NOTHING_PIPED:
-            place = len(operands)
-            with _At(operands[-1] if operands else None):
-                value = _accepted(piped, _takes(function, place))
-            yield value
-
-
-def _first_deciding(arguments: Iterator[Any], wanted: bool) -> Any:
-    """`and` ends at the first false argument, `or` at the first true one; later ones are not looked at."""
-    value: Any = ABSENT
-    for value in arguments:
-        if is_true(value) == wanted:
-            break
-    return value
-
-
-def _takes(function: Function, place: int) -> Takes:
-    if place < len(function.takes):
-        return function.takes[place]
-    return function.more or Takes.ANY
-
-
-def _accepted(value: Any, takes: Takes) -> Any:
-    if takes is Takes.ANY:
-        return None if value is ABSENT else value
-    if takes is Takes.RAW:
-        return ABSENT if value is None else value
-    if takes is Takes.TABLE:
-        value = {} if value is ABSENT else value
-        fits = type(value) is dict
-    else:
-        fits = isinstance(value, str)
-    if not fits:
-        raise Refused(f"{takes.value} is needed, not {'nil' if isinstance(value, Absent) else type_name(value)}")
-    return value
-
-
-def _check_count(function: Function, count: int) -> None:
-    least = len(function.takes)
-    if count < least or (count > least and function.more is None):
-        raise Refused(f"wrong number of arguments: {count} instead of {'at least ' if function.more else ''}{least}")
+            with Place(word.offset, word.name):
+                yield arguments.accepted(piped, arguments.takes(function, len(operands)))
 
 
 def _items(value: Any, node: nodes.Range) -> Iterator[tuple[Any, Any]]:
     """Pairs of key and value. A whole number has itself for both, and cannot be gone through with two variables."""
     if value is ABSENT:
         return iter(())
-    if isinstance(value, dict) and type_name(value).startswith("map"):
+    if isinstance(value, dict) and not isinstance(value, Struct):
         return iter(sorted(value.items()))
     if isinstance(value, list):
         return iter(enumerate(value))
@@ -281,19 +245,3 @@ def _items(value: Any, node: nodes.Range) -> Iterator[tuple[Any, Any]]:
             raise TemplateError(f"can't use {value} to iterate over more than one variable", node.pipe.offset)
         return ((type(value)(number), type(value)(number)) for number in range(value))
     raise TemplateError(f"range can't iterate over {type_name(value)}", node.pipe.offset)
-
-
-class _At:
-    """Give a `Refused` from within its place."""
-
-    def __init__(self, node: Node | Operand | None, function: str = "") -> None:
-        self._node = node
-        self._function = function
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Refused):
-            prefix = f"{self._function}: " if self._function else ""
-            raise TemplateError(f"{prefix}{error}", self._node.offset if self._node else 0) from error

@@ -47,6 +47,8 @@ def formatted(value: Any, verb: Verb = PLAIN) -> str:
         return verb.padded("<nil>") if verb.name in "vT" else f"%!{verb.name}(<nil>)"
     if verb.name == "T":
         return verb.padded(_cut(type_name(value), verb))
+    if verb.name == "w":
+        return _bad(value, verb)
     if isinstance(value, Struct):
         return _struct(value, verb)
     return _printed(value, verb)
@@ -210,7 +212,7 @@ def _unicode(value: int, verb: Verb) -> str:
 
 def _bad(value: Any, verb: Verb) -> str:
     """What a verb says that does not fit its value."""
-    return f"%!{verb.name}({type_name(value)}={_printed(value, dataclasses.replace(verb, name='v'))})"
+    return f"%!{verb.name}({type_name(value)}={formatted(value, dataclasses.replace(verb, name='v'))})"
 
 
 def _cut(text: str, verb: Verb) -> str:
