@@ -45,7 +45,10 @@ esac
 
 @dataclass(frozen=True, slots=True)
 class GoClient:
-    """Runs in `directory`. Its plans are those below `home`, which the daemon knows nothing of."""
+    """Runs in `directory`. Its plans are those below `home`, which the daemon knows nothing of.
+
+    Without an `endpoint`, it has that of its configuration.
+    """
 
     home: Path
     directory: Path
@@ -55,7 +58,7 @@ class GoClient:
         return self.start(*arguments).finish()
 
     def start(self, *arguments: str) -> Running:
-        command = (str(program("testground")), "--endpoint", self.endpoint)
+        command = [str(program("testground")), *(("--endpoint", self.endpoint) if self.endpoint else ())]
         leftovers = {"TMPDIR": str(self.home)}  # it never removes its copies of plans
         return Running(self.home, self.directory, *arguments, program=command, environ=leftovers)
 
