@@ -128,6 +128,23 @@ def test_errors_in_what_templates_make_show_the_line(tmp_path: Path, text: str, 
     )
 
 
+def test_an_error_that_names_a_key_needs_no_line(tmp_path: Path) -> None:
+    file = write(tmp_path, "[global.run_config]\na = {{ print `inf` }}")
+    with pytest.raises(CompositionError) as caught:
+        composition.load(file)
+    assert str(caught.value) == (
+        f"failed to load composition file: {file}: global.run_config.a: a finite number is needed"
+    )
+
+
+def test_an_error_shows_only_the_start_of_a_long_line(tmp_path: Path) -> None:
+    file = write(tmp_path, 'a = {{ range 1000 }}"x", {{ end }}')
+    with pytest.raises(
+        CompositionError, match=r"line 1 is 'a = (\"x\", ){39}\"…', which comes from line 1 of the file$"
+    ):
+        composition.load(file)
+
+
 def test_values_that_templates_leave_open_are_named(tmp_path: Path) -> None:
     text = "[global]\nplan = '{{ .Env.NOT_SET }}'\n[[groups]]\nid = 'a'\n[[groups]]\nid = 'g-{{ .Env.NOT_SET }}'\n"
     assert composition.missing_values(composition.read(write(tmp_path, text))) == [
