@@ -207,6 +207,29 @@ def test_8_3_outputs_without_a_request_is_a_bare_400(endpoint: str) -> None:
     assert (response.status_code, response.headers["content-length"], response.content) == (400, "0", b"")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "location"),
+    [
+        pytest.param("GET", "/tasks/", 301, "/tasks", id="8.3-get-tasks-slash"),
+        pytest.param("GET", "/describe", 404, None, id="8.3-get-describe"),
+        pytest.param("GET", "/build", 405, None, id="8.3-get-build"),
+        pytest.param("PUT", "/tasks", 405, None, id="8.3-put-tasks"),
+        pytest.param("GET", "/kill?task_id=x", 404, None, id="8.3-get-kill"),  # ours does not change by GET
+        pytest.param("GET", "/delete?task_id=nope", 405, None, id="8.3-get-delete"),  # nor this
+    ],
+)
+def test_pages_of_our_daemon(endpoint: str, method: str, path: str, status: int, location: str | None) -> None:
+    response = httpx.request(method, f"{endpoint}{path}", timeout=DEADLINE)
+    assert (response.status_code, response.headers.get("location")) == (status, location)
+
+
+def test_8_3_the_envelope_of_answers(endpoint: str) -> None:
+    response = ask(endpoint, "/tasks", "{}")
+    headers = {name: text for name, text in response.headers.items() if name != "date"}
+    assert "date" in response.headers
+    assert headers == {"content-type": "application/json", "transfer-encoding": "chunked"}
+
+
 async def _good() -> tuple[bool, str]:
     return True, "fine"
 
