@@ -162,6 +162,7 @@ FILES = {
     "fractions of a second have six digits": option(
         "1979-05-27T07:32:00.5Z", {"x": "1979-05-27T07:32:00.500000Z"}, {"x": "1979-05-27T07:32:00.5Z"}
     ),
+    "the sign for what is no character is one itself": option('"\ufffd"', {"x": "\ufffd"}, REFUSED),
     "a carriage return alone ends no line": Reading('[global]\nplan="x"\rcase="y"', "global.plan", REFUSED, "x"),
     "a table is defined once": Reading("a.b = 1\n[a]\nc = 2", "global.plan", REFUSED, ""),
 }
