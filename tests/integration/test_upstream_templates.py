@@ -43,6 +43,7 @@ class Difference:
     template: str
     upstream: str
     ours: str
+    resource: str = RESOURCE
 
 
 LOAD = '(load_resource "r.toml")'
@@ -75,6 +76,15 @@ DIFFERENCES = {
     ),
     "TOML of tables and other values in one list": Difference(
         f'{{{{ toml (pick {LOAD} "mixed") }}}}', "error: eTable: unhandled", "mixed = [{a = 1}, 2]\n"
+    ),
+    "TOML that adds to an inline table": Difference(
+        f"{{{{ {LOAD} }}}}", "map[a:map[b:1 c:2]]", "error: Cannot mutate immutable", "a = { b = 1 }\na.c = 2"
+    ),
+    "TOML that opens a table twice": Difference(
+        f"{{{{ {LOAD} }}}}", "map[a:map[b:map[c:1 d:2]]]", "error: Cannot declare", "a.b.c = 1\n[a.b]\nd = 2"
+    ),
+    "TOML with the line ends of old Macs": Difference(
+        f"{{{{ {LOAD} }}}}", "map[a:1 b:2]", "error: Expected newline", "a = 1\rb = 2"
     ),
     "text that is not UTF-8": Difference('{{ "\\xff" }}', "\udcff", "error: the result is not UTF-8"),
     "deep recursion": Difference(
@@ -154,7 +164,7 @@ def test_differences_on_purpose(upstream: Renderer, tmp_path: Path, name: str) -
     difference = DIFFERENCES[name]
     file = tmp_path / "composition.toml"
     file.write_text(difference.template)
-    (tmp_path / "r.toml").write_text(RESOURCE)
+    (tmp_path / "r.toml").write_bytes(difference.resource.encode())
     assert_said(upstream.render(file, {}), difference.upstream)
     assert_said(said(difference.template, {}, tmp_path), difference.ours)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import tomllib
@@ -41,7 +42,7 @@ def _load(directory: Path, name: str) -> dict[str, Any]:
     """A resource is plain TOML. Where it lies is not restricted: this is the user's own machine."""
     file = os.path.normpath(f"{directory}/{name}")
     try:
-        found = _typed(tomllib.loads(document.read(Path(file))))
+        found = _typed(tomllib.loads(document.read(Path(file)), parse_float=_float))
     except OSError as error:
         raise Refused(f"{file}: {error.strerror or error}") from error
     except RecursionError as error:
@@ -70,6 +71,14 @@ def _atoi(text: str) -> int:
     if not -MAX_INT - 1 <= number <= MAX_INT:
         raise Refused(f"{text} is out of range")
     return number
+
+
+def _float(text: str) -> float:
+    """Raises `ValueError` for a number that is too large, and only infinite for that."""
+    value = float(text)
+    if math.isinf(value) and "inf" not in text:
+        raise ValueError(f"{text} is out of range")
+    return value
 
 
 def _typed(value: Any) -> Any:

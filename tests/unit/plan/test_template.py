@@ -94,6 +94,7 @@ def test_errors_say_what_and_where(template: str, error: str) -> None:
         (b"a = 1\nb = x\n", "r.toml, line 2, column 5: Invalid value (at line 1, column 4)"),
         (b"a = 1\n\xff", "r.toml, line 2: not UTF-8 (at line 1, column 4)"),
         (b"a = 9223372036854775808", "r.toml: 9223372036854775808 is out of range (at line 1"),
+        (b"a = 1e400", "r.toml: 1e400 is out of range (at line 1"),
         (b"a = " + b"[" * 5000, "r.toml: nested too deeply (at line 1"),
     ],
 )
