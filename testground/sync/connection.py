@@ -166,8 +166,9 @@ class Connection:
         return False
 
     def fail(self, code: int, reason: str) -> None:
-        """Close from our side, and leave the client time to answer."""
+        """Close from our side, and leave the client time to answer. It waits for nothing any more."""
         self._say_goodbye(code.to_bytes(2, "big") + reason.encode())
+        self._session.close()
 
     def abort(self) -> None:
         self._transport.abort()

@@ -19,6 +19,8 @@ from testground.sync.server import SyncServer, open_server
 from testground.sync.service import Member, Service
 from tests.frames import BINARY, CLOSE, CONTINUATION, HANDSHAKE, PING, PONG, TEXT, Raw, connected, frame
 
+TOPIC = "run:r:plan:p:case:c:topics:t"
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[SyncServer]:
@@ -197,6 +199,24 @@ async def test_a_dropped_connection_waits_for_nothing(server: SyncServer) -> Non
     async with raw(server) as other:
         while service.waiting("r"):
             await other.ask("1", signal_entry={"state": "other"})
+
+
+async def test_a_connection_that_the_service_closes_waits_for_nothing(server: SyncServer) -> None:
+    """At once, not when the client has answered."""
+    async with raw(server) as client, raw(server) as other:
+        for body in (
+            '"barrier":{"state":"run:r:plan:p:case:c:states:s","target":2}',
+            f'"subscribe":{{"topic":"{TOPIC}"}}',
+        ):
+            await client.send(TEXT, f'{{"id":"0",{body}}}'.encode())
+        await client.ask("1", signal_entry={"state": "other"})
+        assert len(server.service.waiting("r")) == 2
+        await client.send(TEXT, b"nonsense")
+        assert await client.closed() == 1007
+        assert server.service.waiting("r") == []
+        await other.ask("0", publish={"topic": TOPIC, "payload": 1})
+        await client.send(CLOSE, (1007).to_bytes(2, "big"))
+        assert await client.ended()
 
 
 async def test_pipelined_requests_are_carried_out_in_order(server: SyncServer) -> None:
