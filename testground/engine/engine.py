@@ -309,8 +309,9 @@ class Engine:
         if task.type is TaskType.BUILD:
             await supervision.abruptly(self._build, task, job)
             return
-        task.composition = await supervision.abruptly(jobs.prepare_run, self._workshop, job)
-        await supervision.gently(self._run, task, job, task.composition)
+        prepared = await supervision.abruptly(jobs.prepare_run, self._workshop, job)
+        task.composition = _for_the_client(prepared, task.plan)
+        await supervision.gently(self._run, task, job, prepared)
 
     async def _build(self, task: Task, job: Job) -> None:
         task.result = await jobs.build(self._workshop, job)
@@ -434,6 +435,12 @@ def _sentence(error: TestgroundError | OSError) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
+
+
+def _for_the_client(prepared: Composition, plan: str) -> Composition:
+    """With the plan as the client named it, which may be another name than the manifest's: a client that writes the
+    composition to a file would not find the plan again (client-daemon §7.1 no. 5)."""
+    return prepared.model_copy(update={"global_": prepared.global_.model_copy(update={"plan": plan})})
 
 
 def _canceled_text(task: Task, cause: str) -> str:

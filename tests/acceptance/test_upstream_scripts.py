@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,15 @@ def test_1493_runs_feature(go: GoClient) -> None:
     assert done.exit_code == 0
     assert outcomes(go, done) == results(go) == ["success"] * 3
     assert done.log("(another_group:1/1 group_simple:1/1)")
+
+
+def test_a_composition_written_back_still_names_its_plan(go: GoClient) -> None:
+    """With upstream's daemon it has the name in the manifest, where no plan lies (client-daemon §7.1 no. 5)."""
+    assert composition(go, GLOBAL.format(case="optional") + GROUP, "--write-artifacts").exit_code == 0
+    assert tomllib.loads(go.read("c.toml"))["global"]["plan"] == "testground/placebo"
+    done = composition(go, go.read("c.toml"))
+    assert done.exit_code == 0
+    assert not done.log("performing build")
 
 
 def test_1493_runs_feature_mixed_builders(go: GoClient) -> None:

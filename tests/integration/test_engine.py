@@ -112,6 +112,19 @@ async def test_a_run_from_artifact_to_result(tmp_path):
         assert archive[:2] == b"\x1f\x8b"
 
 
+async def test_the_composition_of_a_task_names_the_plan_as_its_client_did(tmp_path):
+    """Instances and outputs have the name in the manifest, but a client finds no plan by that."""
+    env = _env(tmp_path)
+    request = _run(_script(tmp_path, f'test "$TEST_PLAN" = plan && {OK}'))
+    request.composition.global_.plan = "suite/other"
+    async with _engine(env) as engine:
+        task, _ = await _wait(engine, engine.queue_run(request, MANIFEST, None))
+    assert task.outcome is Outcome.SUCCESS
+    assert task.composition.global_.plan == task.plan == "suite/other"
+    assert task.composition.runs[0].id == "default"
+    assert (env.home.outputs / "local_exec" / "plan" / task.id).is_dir()
+
+
 async def test_build_is_kept_and_second_one_skipped(tmp_path):
     env = _env(tmp_path)
     async with _engine(env) as engine:
