@@ -83,6 +83,7 @@ def test_chosen_runs_go_in_the_order_given(go: GoClient) -> None:
     done = go("run", "composition", "-f", "c.toml", "--run-ids", "four", "--wait", "--result-file", "r.csv")
     assert done.exit_code == 1
     assert "invalid run id four: unknown run id four" in done.stdout.splitlines()[-1]
+    assert not done.log("performing build")  # upstream's daemon builds first, §7.1 no. 32
     assert go.read("r.csv") == "run_id,task_id,outcome,error\nfour,N/A,canceled,canceled\n"
 
 

@@ -85,6 +85,7 @@ def test_options_of_the_client_reach_the_instances(go: GoClient) -> None:
     assert done.log("times=7|word=<a> & 日本 metrics disabled: true")
     assert not done.log("WARN")
     assert go.run("ok", "--wait").log("times=3|word=hello metrics disabled: false")
+    assert go.run("ok", "--wait", "--test-param", "word=").log("times=3|word= metrics")  # not the default, §7.1 no. 8
 
 
 def test_output_of_any_kind_reaches_the_client(go: GoClient) -> None:
