@@ -2,7 +2,8 @@
 
 Replies are gathered and written at the end of the event loop's turn, so that a message to a thousand subscribers, or a
 thousand replies to one, cost one write per connection. A client that sends faster than its share is read later, and
-one that does not read what it is sent is dropped; neither holds up the others.
+what comes for one that is slow to read waits in the topics; one that asks and asks and does not read the replies is
+dropped. None of them holds up the others.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TURN = 64
 """Messages handled in one turn of the event loop, of one connection or of all that flood, before others have theirs."""
 
 HIGH_WATER = 256 * 1024
-"""Unsent bytes from which on earlier messages wait."""
+"""Unsent bytes from which on messages of topics wait."""
 
 MAX_BACKLOG = 16 << 20
 """Unsent bytes for which a connection is dropped."""
@@ -131,6 +132,7 @@ class Connection:
 
     def pause_writing(self) -> None:
         self._congested = True
+        self._session.pause()
 
     def resume_writing(self) -> None:
         self._congested = False

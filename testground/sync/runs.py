@@ -77,6 +77,11 @@ class Subscription:
         self.next = 0
         self.live = False
 
+    def pause(self) -> None:
+        """From here on, messages wait in the topic for `replay`."""
+        self.live = False
+        self.next = len(self.topic.log)
+
     def replay(self, budget: int) -> int:
         """Send earlier messages of about `budget` bytes, and go live after the last; returns what is left of it."""
         log = self.topic.log

@@ -32,7 +32,7 @@ class Session:
         self._runs = runs
         self._binary = False
         self.replaying: deque[Subscription] = deque()
-        """Subscriptions with earlier messages that `replay` would send."""
+        """Subscriptions with messages that `replay` would send."""
 
     def receive(self, message: bytes, *, binary: bool = False) -> None:
         """Carry out one request. Raises `WireError` when the connection must be closed for it."""
@@ -62,6 +62,13 @@ class Session:
                 self._settle(subscription.topic)
             if subscription.live or subscription not in self.waits:
                 self.replaying.popleft()
+
+    def pause(self) -> None:
+        """Its client is behind with reading: send no new messages before `replay` is called."""
+        for wait in self.waits:
+            if isinstance(wait, Subscription) and wait.live:
+                wait.pause()
+                self.replaying.append(wait)
 
     def count(self, state: str) -> int:
         """How often a state, by its full key, was signalled."""

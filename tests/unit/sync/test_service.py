@@ -137,6 +137,27 @@ def test_a_replay_ends_with_its_cancellation() -> None:
     assert {reply["id"] for reply in subscriber.told()} == {"next"}
 
 
+def test_what_comes_while_a_client_is_behind_waits_in_the_topics() -> None:
+    service = Service()
+    publisher, slow = Peer(service), Peer(service)
+    for name in ("t", "u", "cancelled"):
+        slow.ask(name, subscribe={"topic": name})
+    publisher.publish("t", 1)
+    assert [reply["subscribe"] for reply in slow.told()] == ["1"]
+    slow.session.pause()
+    for topic, payload in (("t", 2), ("u", 3), ("cancelled", 4), ("t", 5)):
+        publisher.publish(topic, payload)
+    slow.session.pause()
+    assert slow.ask("cancelled", is_cancel=True) == []
+    assert slow.signal("s") == 1
+    slow.session.replay()
+    told = [(reply["id"], reply["subscribe"]) for reply in slow.told()]
+    assert [text for name, text in told if name == "t"] == ["2", "5"]
+    assert [text for name, text in told if name != "t"] == ["3"]
+    publisher.publish("t", 6)
+    assert [reply["subscribe"] for reply in slow.told()] == ["6"]
+
+
 def test_the_first_operation_counts() -> None:
     peer = Peer(Service())
     reply = peer.ask("both", publish={"topic": "t"}, signal_entry={"state": "s"}, barrier={"state": "s", "target": 0})
