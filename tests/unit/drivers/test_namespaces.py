@@ -92,6 +92,11 @@ async def test_a_machine_that_refuses(tmp_path, monkeypatch):
     assert (await namespaces.obstacle(HOSTS)).endswith("one that has CAP_SYS_ADMIN or may make user namespaces")
 
 
+async def test_another_system(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert await namespaces.obstacle(HOSTS) == "mount namespaces exist on Linux only"
+
+
 def usable(python: str | None) -> bool:
     """Whether an ordinary user can run it."""
     if python is None:
