@@ -67,8 +67,8 @@ class SchedulerConfig(_Section):
     queue_size: int = Field(default=100, ge=1)
     task_repo_type: str = "disk"
     """`disk` (SQLite below the home) or `memory` (lost with the daemon)."""
-    task_timeout_min: int = Field(default=10, ge=0)
-    """Minutes for build plus run of one task; 0 means the default of 10."""
+    task_timeout_min: float = Field(default=10, ge=0, allow_inf_nan=False)
+    """Minutes, or a fraction of one, for build plus run of one task; 0 means the default of 10."""
 
 
 class DaemonConfig(_Section):

@@ -20,7 +20,7 @@ from testground.api.manifest import Manifest
 from testground.api.rpc import BuildRequest, RunRequest, TasksRequest
 from testground.api.task import GroupOutcome, Outcome, RunResult, Sources, State, Task, TaskType
 from testground.builders import generic
-from testground.config import Home
+from testground.config import Home, SchedulerConfig
 from testground.drivers import leftovers
 from testground.engine import cleanup
 from testground.engine import engine as engine_module
@@ -240,13 +240,15 @@ async def test_kill(tmp_path):
             engine.task(running)
 
 
-async def test_timeout(tmp_path, monkeypatch):
+async def test_timeout(tmp_path):
     env = _env(tmp_path)
+    scheduler = SchedulerConfig(task_timeout_min=0.01)
+    env = env.model_copy(update={"daemon": env.daemon.model_copy(update={"scheduler": scheduler})})
     async with _engine(env) as engine:
-        monkeypatch.setattr(engine, "_config", env.daemon.scheduler.model_copy(update={"task_timeout_min": 0.01}))
         task, text = await _wait(engine, engine.queue_run(_run(_script(tmp_path, "sleep 1000")), MANIFEST, None))
     assert task.state is State.COMPLETE and task.outcome is Outcome.FAILURE
     assert "run canceled after reaching the task timeout" in text
+    assert "when the run was ended: the task timeout of 0.6 s was reached (daemon.scheduler.task_timeout_min)" in text
 
 
 async def test_recovery_after_a_crash(tmp_path):

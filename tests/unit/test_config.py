@@ -37,6 +37,8 @@ def test_disabled_needs_a_real_boolean(tmp_path):
         ("[daemon\n", "line 1"),
         ('[daemon.scheduler]\nworkers = "two"\n', "daemon.scheduler.workers"),
         ("[daemon.scheduler]\nworkers = 0\n", "daemon.scheduler.workers"),
+        ("[daemon.scheduler]\ntask_timeout_min = -0.5\n", "daemon.scheduler.task_timeout_min"),
+        ("[daemon.scheduler]\ntask_timeout_min = inf\n", "daemon.scheduler.task_timeout_min"),
         ('daemon = "x"\n', "daemon"),
         ('[daemon]\nslack_webhook_url = "hooks.example/SECRET"\n', "daemon.slack_webhook_url: an address such as"),
         ('[daemon]\ngithub_api_url = "https:///api/SECRET"\n', "daemon.github_api_url: an address such as"),
