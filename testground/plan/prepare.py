@@ -98,7 +98,7 @@ def build_key(composition: Composition, group: Group) -> str:
 
 def warnings(composition: Composition, manifest: Manifest) -> list[str]:
     """What is allowed but most likely a mistake, a sentence each."""
-    return parameters.undeclared(composition, manifest)
+    return parameters.undeclared(composition, manifest) + parameters.half_carried(composition)
 
 
 # -- build ------------------------------------------------------------------------------------------------------
