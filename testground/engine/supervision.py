@@ -64,4 +64,5 @@ class Supervision:
     async def _stop_after(self, seconds: float) -> None:
         await anyio.sleep(seconds)
         limit = f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
-        self.stop.request(f"the task timeout of {limit} was reached (daemon.scheduler.task_timeout_min)", timed_out=True)
+        reason = f"the task timeout of {limit} was reached (daemon.scheduler.task_timeout_min)"
+        self.stop.request(reason, timed_out=True)
