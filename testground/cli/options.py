@@ -80,7 +80,7 @@ def dependencies(pairs: Sequence[str] | None) -> list[Dependency]:
     return found
 
 
-_INT = re.compile(r"[+-]?[0-9]+")
+_INT = re.compile(r"[+-]?[0-9]{1,40}")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 

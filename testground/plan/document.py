@@ -28,8 +28,12 @@ def parse(text: str, failure: Failure) -> dict[str, Any]:
     """Raises `failure` with a message that names the line."""
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise failure(str(error) or "nested too deeply") from error
+    except tomllib.TOMLDecodeError as error:
+        raise failure(str(error)) from error
+    except RecursionError as error:
+        raise failure("nested too deeply") from error
+    except ValueError as error:  # Python's own bound of digits
+        raise failure("a whole number has thousands of digits") from error
     for path, value in leaves(document):
         if isinstance(value, float) and not math.isfinite(value):
             raise failure(f"{path}: a finite number is needed")

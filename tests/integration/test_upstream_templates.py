@@ -93,6 +93,9 @@ DIFFERENCES = {
         "",
         "error: templates call each other more than 100 deep",
     ),
+    "numbers of more than 1000 digits": Difference(
+        f"{{{{ 1.{'0' * 1000} }}}}", "1", "error: a number has more than 1000 digits"
+    ),
     "long loops": Difference("{{ range 2000000 }}{{ end }}", "", "error: the template takes more than 1000000 steps"),
 }
 """What differs on purpose: upstream's mistakes, what nobody writes in a composition, and bounds.

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 
+MAX_SHOWN = 1000
+"""Characters of an error: it quotes what is wrong, which can be megabytes."""
+
+
 class TemplateError(Exception):
     """`offset` counts characters of the template; `render` turns it into a line and a column, both from 1."""
 
     def __init__(self, message: str, offset: int = 0) -> None:
+        message = message if len(message) <= MAX_SHOWN else f"{message[:MAX_SHOWN]}…"
         super().__init__(message)
         self.message = message
         self.offset = offset

@@ -66,11 +66,11 @@ def _split(text: str) -> Strings:
 def _atoi(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]+", text):
         raise Refused(f"{text!r} is not a whole number")
-    digits = text.lstrip("+-").lstrip("0")
-    number = int(text) if len(digits) < 20 else MAX_INT + 2
-    if not -MAX_INT - 1 <= number <= MAX_INT:
+    digits = text.lstrip("+-").lstrip("0") or "0"
+    number = int(digits) if len(digits) < 20 else MAX_INT + 2
+    if number > MAX_INT + text.startswith("-"):
         raise Refused(f"{text} is out of range")
-    return number
+    return -number if text.startswith("-") else number
 
 
 def _float(text: str) -> float:

@@ -16,6 +16,8 @@ _FLOAT = re.compile(
 )
 _HEX_FLOAT = re.compile(r"[+-]?0[xX]_?[0-9a-fA-F_]*\.?[0-9a-fA-F_]*[pP][+-]?[0-9_]+")
 MAX_INT = (1 << 63) - 1
+MAX_DIGITS = 1000
+"""Characters of a number: more than anybody writes, and few enough to be read at once."""
 
 
 def literal(token: Token) -> Literal:
@@ -75,6 +77,8 @@ def _character(token: Token) -> int:
 
 def _number(token: Token) -> Literal:
     text = token.text
+    if len(text) > MAX_DIGITS:
+        raise TemplateError(f"a number has more than {MAX_DIGITS} digits", token.offset)
     if text.endswith("i") and not text[:2].lower() == "0x":
         raise TemplateError(f"complex numbers are not supported: {text}", token.offset)
     has_point = any(mark in text for mark in ".eEpP")

@@ -45,6 +45,10 @@ def test_every_config_value_has_a_meaning(text: str) -> None:
     assert isinstance(options.typed(text), int | float | str)
 
 
+def test_a_number_of_thousands_of_digits_is_a_text() -> None:
+    assert options.typed("9" * 5000) == "9" * 5000
+
+
 def test_pairs_are_split_at_the_first_equals_sign() -> None:
     assert options.key_values(["a=b=c", "d=", "a=2"], "x") == {"a": "2", "d": ""}
     assert options.key_values(None, "x") == {}

@@ -58,6 +58,7 @@ def test_a_good_composition(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("[global]\nplan = demo\n", "(at line 2, column 8)"),
+        (f"a = {'9' * 5000}\n", "a whole number has thousands of digits"),
         ("[global]\nplan = 'p'\n# {{ a }}\n", "composition template: function 'a' not defined (at line 3, column 6)"),
         ("[global]\nplan = '{{ .Evn }}'", "template: there is no field .Evn here, only .Env (at line 2, column 12)"),
         ("[[groups]]\ninstances = { count = 'two' }", "groups[0].instances.count: a whole number is needed"),

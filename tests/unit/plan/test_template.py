@@ -95,6 +95,7 @@ def test_errors_say_what_and_where(template: str, error: str) -> None:
         (b"a = 1\n\xff", "r.toml, line 2: not UTF-8 (at line 1, column 4)"),
         (b"a = 9223372036854775808", "r.toml: 9223372036854775808 is out of range (at line 1"),
         (b"a = 1e400", "r.toml: 1e400 is out of range (at line 1"),
+        (b"a = " + b"9" * 5000, "r.toml: Exceeds the limit (4300 digits)"),
         (b"a = " + b"[" * 5000, "r.toml: nested too deeply (at line 1"),
     ],
 )
@@ -120,6 +121,7 @@ GROWING = {
     "wide columns": '{{ $x := printf "%1000000d" 1 }}{{ range 1000 }}{{ print $x }}{{ end }}',
     "many wide columns": '{{ printf "' + "%1000000[1]d" * 100 + '" 1 }}',
     "wide items": '{{ printf "%1000000d" (split "' + "," * 100 + '") }}',
+    "a long value in many calls": '{{ $x := printf "%1000000d" 1 }}{{ range 900000 }}{{ $y := len $x }}{{ end }}',
     "many values": '{{ range 1000000 }}{{ $x := printf "%1000000d" 1 }}{{ end }}',
 }
 
@@ -128,6 +130,17 @@ GROWING = {
 def test_what_grows_without_bound_is_stopped(name: str) -> None:
     with pytest.raises(TemplateError, match=r"larger than 16 MiB|add up to more than"):
         text_of(GROWING[name], environment={"LONG": "a" * 10_000})
+
+
+NINES = "9" * 5000
+
+
+def test_numbers_of_thousands_of_digits() -> None:
+    assert text_of('{{ atoi "-' + "0" * 5000 + '7" }}') == "-7"
+    for number in (NINES, f"-{NINES}", f"{NINES}.5", f"1e{NINES}", "0x" + "1" * 50_000 + "_p"):
+        assert error_of(f"{{{{ {number} }}}}") == "a number has more than 1000 digits (at line 1, column 4)"
+    error = error_of(f'{{{{ atoi "{NINES}" }}}}')
+    assert error.startswith("atoi: 9999") and len(error) < 1100
 
 
 @pytest.mark.parametrize(
