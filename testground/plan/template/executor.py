@@ -211,6 +211,7 @@ class _Executor:
             return arguments.first_deciding(values, word.name == "or")
         given = list(values)
         with Place(word.offset, word.name):
+            self._budget.take(given)
             result = function.call(*given)
             self._budget.produce(result)
         return result

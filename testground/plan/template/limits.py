@@ -8,8 +8,8 @@ from testground.plan.template.errors import Refused
 
 MAX_TEXT = 16 << 20
 """Characters of the result, or of one value. No composition file may be larger either."""
-MAX_PRODUCED = 16 * MAX_TEXT
-"""Characters of all values that functions make."""
+MAX_HANDLED = 4 * MAX_TEXT
+"""Characters of all strings that functions take, and characters and items of all values that they make."""
 MAX_STEPS = 1_000_000
 """Nodes that are carried out, with each round of a loop."""
 MAX_DEPTH = 100
@@ -33,7 +33,7 @@ class Budget:
 
     def __init__(self) -> None:
         self._steps = MAX_STEPS
-        self._produced = MAX_PRODUCED
+        self._handled = MAX_HANDLED
         self._text = MAX_TEXT
 
     def step(self) -> None:
@@ -41,12 +41,18 @@ class Budget:
         if self._steps < 0:
             raise Refused(f"the template takes more than {MAX_STEPS} steps")
 
+    def take(self, arguments: Iterable[object]) -> None:
+        self._handle(sum(len(value) for value in arguments if isinstance(value, str)))
+
     def produce(self, value: object) -> None:
-        self._produced -= len(value) if isinstance(value, str | list) else 1
-        if self._produced < 0:
-            raise Refused(f"the values of the template add up to more than {MAX_PRODUCED >> 20} MiB")
+        self._handle(len(value) if isinstance(value, str | list | dict) else 1)
 
     def write(self, text: str) -> None:
         self._text -= len(text)
         if self._text < 0:
             raise Refused(f"the result is larger than {MAX_TEXT >> 20} MiB")
+
+    def _handle(self, size: int) -> None:
+        self._handled -= size
+        if self._handled < 0:
+            raise Refused(f"the values of the template add up to more than {MAX_HANDLED >> 20} MiB")
