@@ -194,10 +194,10 @@ def _string(value: str, verb: Verb) -> str:
 
 
 def _hexadecimal(value: str, verb: Verb) -> str:
-    data = encoded(value)[: verb.precision]
-    pairs = [f"{byte:02{verb.name}}" for byte in data]
-    prefix = f"0{verb.name}" if verb.sharp and data else ""
-    return " ".join(prefix + pair for pair in pairs) if verb.space else prefix + "".join(pairs)
+    digits = encoded(value)[: verb.precision].hex(*(" " if verb.space else ""))
+    if verb.sharp and digits:
+        digits = f"0x{digits.replace(' ', ' 0x')}"
+    return digits.upper() if verb.name == "X" else digits
 
 
 def _rune(value: int) -> str:

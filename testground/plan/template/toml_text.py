@@ -42,7 +42,6 @@ def _table(table: dict[str, Any], path: tuple[str, ...]) -> Iterator[str]:
     for key, value in present:
         if not _is_table(value):
             yield f"{indent}{_key(key)} = {_value(value)}"
-    indent = "  " * (len(path))
     for key, value in present:
         name = ".".join(map(_key, (*path, key)))
         if isinstance(value, dict):
