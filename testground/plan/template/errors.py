@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 MAX_SHOWN = 1000
 """Characters of an error: it quotes what is wrong, which can be megabytes."""
 
