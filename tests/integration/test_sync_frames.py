@@ -92,6 +92,22 @@ async def test_binary_frames_are_answered_in_text_and_errors_quoted(server: Sync
         assert "too large" in json.loads((await client.reply())["error"])
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="acknowledgements cannot be hurried on this system")
+async def test_a_frame_in_two_parts_waits_for_no_acknowledgement(server: SyncServer) -> None:
+    """sdk-rust sends the head first; its system keeps the payload back until the head is acknowledged, 40 ms later."""
+    request = frame(BINARY, b'{"id":"0","is_cancel":false,"signal_entry":{"state":"s"}}')
+    took = []
+    async with raw(server) as client:
+        client.stream.extra(SocketAttribute.raw_socket).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        for _ in range(30):  # the system itself hurries with the first few
+            begin = anyio.current_time()
+            await client.stream.send(request[:6])
+            await client.stream.send(request[6:])
+            await client.reply()
+            took.append(anyio.current_time() - begin)
+    assert sorted(took)[len(took) // 2] < 0.02
+
+
 async def test_fragments_are_put_together(server: SyncServer) -> None:
     async with raw(server) as client:
         for opcode in (TEXT, BINARY):
