@@ -44,9 +44,10 @@ class Choices:
 
 def build(session: Session, job: Job, *, wait: bool, write_to: Path | None = None) -> None:
     """Queue a build; when waiting, follow it and name its artifacts. Raises what the build raised."""
-    _check_write_back(write_to, job.composition)
     with session.daemon() as daemon:
         wait = wait or daemon.embedded
+        if wait:
+            _check_write_back(write_to, job.composition)
         task_id = request.submit_build(session, daemon.client, job, priority=int(wait))
         session.output.log("info", f"build queued with ID: {task_id}")
         if not wait:
@@ -66,9 +67,10 @@ def run(session: Session, job: Job, choices: Choices) -> int:
     run_ids = job.run_ids(choices.run_ids)
     for what, file in (("result file", choices.result_file), ("outputs", choices.collect_file)):
         _check_place(what, Path(file))
-    _check_write_back(choices.write_to, job.composition)
     with session.daemon() as daemon:
         wait = choices.wait or choices.collect or len(run_ids) > 1 or daemon.embedded
+        if wait:
+            _check_write_back(choices.write_to, job.composition)
         sequence = _Sequence(session, daemon, job, choices, run_ids, wait)
         try:
             sequence.run()
@@ -229,6 +231,6 @@ def _check_write_back(file: Path | None, composition: Composition) -> None:
 def _write_back(session: Session, file: Path, composition: Composition) -> None:
     from testground.plan import writeback
 
-    template = writeback.write_back(file, composition)
-    if template is not None:
-        session.output.log("warn", f"{file} now holds the expanded composition; its template is kept in {template}")
+    kept = writeback.write_back(file, composition)
+    if kept is not None:
+        session.output.log("warn", f"{file} now holds the expanded composition; what it held before is kept in {kept}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -20,32 +20,37 @@ from testground.errors import CompositionError
 from testground.plan.composition import expanded_document
 
 
-def write_back(file: Path, composition: Composition, *, plan: str = "") -> Path | None:
+def write_back(file: Path, composition: Composition) -> Path | None:
     """Store the artifacts of `composition` in the file it was read from.
 
     A file that lists the same groups only gets its artifacts changed: comments, order, templates and everything else
     stay. Any other one is replaced by the whole composition. If templates made its groups, then that is what upstream
-    does too, and scripts go on with the file; but nobody's template is thrown away: it is kept at the place that is
-    returned. `plan` is the path that the user gave: the daemon puts the manifest's name in its place.
-    Raises `CompositionError`.
+    does too, and scripts go on with the file; but nothing that somebody wrote is thrown away, also if it was written
+    while the run went on: it is kept at the place that is returned. Raises `CompositionError`.
     """
     artifacts = {group.id: group.run.artifact for group in composition.groups or []}
     with _named(file):
         text = file.read_bytes().decode()
         edited = _with_artifacts(text, artifacts, file)
-        template = None if edited is not None else _template_place(file, text)
-        if template is not None:
-            shutil.copy2(file, template)
-        _replace(file, edited or _whole(composition, plan))
-    return template
+        if edited is not None:
+            _replace(file, edited)
+            return None
+        place = _free_place(file, text)
+        if not place.exists():
+            _keep(place, text, file)
+        _replace(file, _whole(composition))
+    return place
 
 
 def check(file: Path, composition: Composition) -> None:
     """Find out before a run whether its artifacts can be written. Raises `CompositionError`."""
     with _named(file):
         text = file.read_bytes().decode()
+        directory = file.resolve().parent
+        if not os.access(directory, os.W_OK):
+            raise CompositionError(f"cannot write artifacts to {file}: {directory} cannot be written to")
         if _with_artifacts(text, {group.id: group.id for group in composition.groups or []}, file) is None:
-            _template_place(file, text)
+            _free_place(file, text)
 
 
 @contextlib.contextmanager
@@ -71,19 +76,20 @@ def _with_artifacts(text: str, artifacts: dict[str, str], file: Path) -> str | N
                 meant.setdefault("run", {})["artifact"] = artifact
                 _set_artifact(group, artifact)
         result = tomlkit.dumps(edited)
+        if result.endswith("\n\n") and not text.endswith("\n\n"):
+            result = result[:-1]
         if expanded_document(result, file) == expected:  # an odd layout can be more than tomlkit knows how to edit
             return result
     return None
 
 
-def _template_place(file: Path, text: str) -> Path | None:
-    """Where a file is kept that has templates; None for one that has not. Raises `CompositionError` if it is taken."""
-    if "{{" not in text:
-        return None
-    place = file.with_name(f"{file.name}.template")
-    if place.exists() and place.read_bytes() != text.encode():
+def _free_place(file: Path, text: str) -> Path:
+    """Where a file is kept that is to be replaced. Raises `CompositionError` if something else is there."""
+    reason = "its groups come from templates" if "{{" in text else "it would have to be written anew"
+    place = file.with_name(f"{file.name}.{'template' if '{{' in text else 'old'}")
+    if place.is_symlink() or (place.exists() and place.read_bytes() != text.encode()):
         raise CompositionError(
-            f"cannot write artifacts to {file}: its groups come from templates, which would be kept in {place}, "
+            f"cannot write artifacts to {file}: {reason}, and what it holds would be kept in {place}, "
             "but that is another file already; move it away, or leave --write-artifacts out"
         )
     return place
@@ -93,15 +99,14 @@ def _set_artifact(group: Any, artifact: str) -> None:
     if "run" in group:
         group["run"]["artifact"] = artifact
         return
-    table = tomlkit.inline_table() if isinstance(group, InlineTable) else tomlkit.table()
-    table["artifact"] = artifact
-    group["run"] = table
+    if isinstance(group, InlineTable):
+        group["run"] = tomlkit.inline_table().append("artifact", artifact)
+    else:
+        group["run"] = tomlkit.table().append("artifact", artifact).add(tomlkit.nl())
 
 
-def _whole(composition: Composition, plan: str) -> str:
+def _whole(composition: Composition) -> str:
     content = composition.model_dump(by_alias=True)  # not JSON: to upstream, `1` is no share, and dates stay dates
-    if plan:
-        content["global"]["plan"] = plan
     return tomli_w.dumps(_without_none(content))
 
 
@@ -114,16 +119,28 @@ def _without_none(value: Any) -> Any:
     return value
 
 
+def _keep(place: Path, text: str, file: Path) -> None:
+    """Write a copy of `file`, but over nothing that somebody else has put there in the meantime."""
+    with place.open("x", encoding="utf-8", newline="") as stream:
+        _finish(stream, text, file)
+
+
 def _replace(file: Path, text: str) -> None:
-    """All or nothing; a symlink stays one, and the mode stays."""
+    """All or nothing; a symlink stays one."""
     target = file.resolve()
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=target.parent, delete=False) as stream:
         temporary = Path(stream.name)
         try:
-            stream.write(text)
-            stream.close()
-            temporary.chmod(target.stat().st_mode & 0o777)
+            _finish(stream, text, target)
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _finish(stream: Any, text: str, like: Path) -> None:
+    """All of the text is on the disk, with the mode of `like`."""
+    stream.write(text)
+    stream.flush()
+    os.fsync(stream.fileno())
+    os.fchmod(stream.fileno(), like.stat().st_mode & 0o777)

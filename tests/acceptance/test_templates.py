@@ -66,7 +66,7 @@ def test_writing_artifacts_keeps_the_template(cli: CommandLine, file: Path) -> N
     assert run.exit_code == 0, run.stdout + run.stderr
     kept = file.with_name("c.toml.template")
     assert kept.read_text() == TEMPLATE
-    assert run.log(f"{file.name} now holds the expanded composition; its template is kept in {kept.name}")
+    assert run.log(f"{file.name} now holds the expanded composition; what it held before is kept in {kept.name}")
     groups = tomllib.loads(file.read_text())["groups"]
     assert [group["id"] for group in groups] == ["up-to-10", "up-to-100"]
     assert all(Path(group["run"]["artifact"]).exists() for group in groups)

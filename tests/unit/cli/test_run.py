@@ -322,6 +322,18 @@ def test_l3_a_result_file_without_waiting_has_no_rows(cli: Any, fake_daemon: Any
     assert "artifacts are not written to c.toml: that needs --wait" in plain(result.out)
 
 
+def test_what_would_not_be_written_is_in_nobodys_way(cli: Any, fake_daemon: Any) -> None:
+    template = "{{ range split `a,b` }}\n[[groups]]\nid = '{{ . }}'\n{{ end }}"
+    Path("c.toml").write_text(f"{TWO_RUNS.partition('[[groups]]')[0]}{template}")
+    Path("c.toml.template").write_text("mine")
+    fake_daemon.result("/run", ID)
+    arguments = ("run", "composition", "-f", "c.toml", "-w")
+    assert cli(*arguments).status == 0
+    waiting = cli(*arguments, "--wait")
+    assert waiting.status == 1 and "c.toml.template, but that is another file already" in waiting.lines[-1]
+    assert len(fake_daemon.sent("/run")) == 1
+
+
 # -- build ------------------------------------------------------------------------------------------------------
 
 

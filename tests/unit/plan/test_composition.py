@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -197,14 +198,13 @@ def with_artifacts(file: Path, **artifacts: str) -> Composition:
         group.model_copy(update={"run": group.run.model_copy(update={"artifact": artifacts.get(group.id, "")})})
         for group in read.groups or []
     ]
-    settings = read.global_.model_copy(update={"plan": "demo"})  # as the daemon sends it back
-    return read.model_copy(update={"groups": groups, "global_": settings})
+    return read.model_copy(update={"groups": groups})
 
 
 def test_writing_back_changes_nothing_but_artifacts(tmp_path: Path) -> None:
     file = write(tmp_path, GOOD)
     file.chmod(0o640)
-    writeback.write_back(file, with_artifacts(file, servers="art-1", clients="art-2"), plan="suite/demo")
+    writeback.write_back(file, with_artifacts(file, servers="art-1", clients="art-2"))
     text = file.read_text()
     assert [line for line in GOOD.splitlines() if line not in text.splitlines()] == []
     assert [line.strip() for line in text.splitlines() if line not in GOOD.splitlines() and line.strip()] == [
@@ -267,10 +267,9 @@ def test_groups_that_templates_make_are_written_out_and_the_template_is_kept(
     file.write_text(template)
     writeback.check(file, given)
     kept = tmp_path / "composition.toml.template"
-    assert writeback.write_back(file, given, plan="suite/demo") == kept
+    assert writeback.write_back(file, given) == kept
     assert kept.read_text() == template
-    settings = given.global_.model_copy(update={"plan": "suite/demo"})
-    assert composition.load(file) == given.model_copy(update={"global_": settings})
+    assert composition.load(file) == given
 
 
 def test_no_other_file_is_taken_for_the_place_of_a_template(tmp_path: Path) -> None:
@@ -281,11 +280,44 @@ def test_no_other_file_is_taken_for_the_place_of_a_template(tmp_path: Path) -> N
     kept.write_text(TEMPLATES[0])
     writeback.check(file, given)
     kept.write_text("mine")
-    with pytest.raises(CompositionError, match="its groups come from templates, which would be kept in .*; move it"):
+    with pytest.raises(CompositionError, match="its groups come from templates, and .* would be kept in .*; move it"):
         writeback.check(file, given)
     with pytest.raises(CompositionError, match="its groups come from templates"):
         writeback.write_back(file, given)
     assert (file.read_text(), kept.read_text()) == (TEMPLATES[0], "mine")
+
+
+def test_a_file_that_was_changed_during_the_run_is_kept(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD)
+    given = with_artifacts(file, servers="art-1", clients="art-2")
+    changed = GOOD.replace('"servers"', '"leaders"')
+    file.write_text(changed)
+    file.chmod(0o640)
+    kept = tmp_path / "composition.toml.old"
+    assert writeback.write_back(file, given) == kept
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == (changed, 0o640)
+    assert composition.load(file) == given
+
+
+def test_nothing_is_kept_behind_a_symlink(tmp_path: Path) -> None:
+    """It may lead to the file itself, which is to be replaced."""
+    file = write(tmp_path, GOOD)
+    given = with_artifacts(file, servers="art-1")
+    file.write_text(TEMPLATES[0])
+    file.with_name("composition.toml.template").symlink_to(file)
+    with pytest.raises(CompositionError, match="move it"):
+        writeback.write_back(file, given)
+    assert file.read_text() == TEMPLATES[0]
+
+
+def test_a_directory_that_cannot_be_written_to_is_known_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path, GOOD)
+    given = with_artifacts(file)
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)  # permissions do not bind the superuser
+    with pytest.raises(CompositionError, match="cannot write artifacts to .* cannot be written to"):
+        writeback.check(file, given)
 
 
 def test_groups_that_are_written_down_keep_the_templates_around_them(
@@ -307,6 +339,18 @@ def test_writing_back_through_a_symlink(tmp_path: Path) -> None:
     writeback.write_back(link, with_artifacts(file, servers="art-1"))
     assert link.is_symlink()
     assert "art-1" in file.read_text()
+
+
+def test_the_table_of_a_run_is_apart_from_what_follows(tmp_path: Path) -> None:
+    file = write(tmp_path, "[[groups]]\nid = 'a'\n\n[[groups]]\nid = 'b'\n\n[[runs]]\nid = 'r'\n")
+    writeback.write_back(file, with_artifacts(file, a="art-1", b="art-2"))
+    assert file.read_text() == (
+        "[[groups]]\nid = 'a'\n\n[groups.run]\nartifact = \"art-1\"\n\n"
+        "[[groups]]\nid = 'b'\n\n[groups.run]\nartifact = \"art-2\"\n\n[[runs]]\nid = 'r'\n"
+    )
+    file.write_text("[[groups]]\nid = 'a'\n")
+    writeback.write_back(file, with_artifacts(file, a="art-1"))
+    assert file.read_text().endswith('[groups.run]\nartifact = "art-1"\n')
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
