@@ -1,11 +1,10 @@
-"""The engine: queue, workers, supervision of tasks, recovery after a crash. The work itself is in `jobs`."""
+"""The engine: queue, workers, supervision of tasks, recovery after a crash. The work of a task is in `attempt`."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,16 +14,16 @@ from anyio import to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from testground import health, plugins
-from testground.api import rpc, xid
-from testground.api.composition import Composition
+from testground.api import rpc
 from testground.api.manifest import Manifest
 from testground.api.rpc import BuildRequest, RunRequest, TasksRequest
-from testground.api.task import Sources, State, Task, TaskInput, TaskType
+from testground.api.task import Sources, State, Task, TaskType
 from testground.config import EnvConfig
 from testground.drivers import tools
-from testground.engine import cleanup, jobs, series
+from testground.engine import cleanup, series, submissions
+from testground.engine.attempt import attempt, canceled_text
 from testground.engine.builds import BuildCache
-from testground.engine.jobs import Job, Workshop
+from testground.engine.jobs import Workshop
 from testground.engine.log import TaskLog, pieces
 from testground.engine.notifications import Notifier
 from testground.engine.store import Store, enter
@@ -34,7 +33,6 @@ from testground.errors import (
     QueueFullError,
     RequestError,
     RunError,
-    TestgroundError,
     UnknownError,
     did_you_mean,
 )
@@ -66,6 +64,7 @@ class Engine:
     def __init__(self, env: EnvConfig, sync: SyncServer) -> None:
         self._env = env
         self._config = env.daemon.scheduler
+        self._timeout = (self._config.task_timeout_min or 10) * 60
         self._store = Store(_store_path(env))
         self._workshop = Workshop(env, sync, BuildCache())
         self._notifier = Notifier(env.daemon)
@@ -96,42 +95,15 @@ class Engine:
     # -- requests ---------------------------------------------------------------------------------------------
 
     def queue_build(self, request: BuildRequest, manifest: Manifest, sources: Sources) -> str:
-        """Queue a build. Returns the task id. Raises `QueueFullError`."""
-        if not sources.plan_dir:
-            raise RequestError("plan directory not present")
-        return self._queue(
-            Task(
-                priority=request.priority,
-                id=xid.new(),
-                type=TaskType.BUILD,
-                created_by=request.created_by,
-                input=_input(request, manifest, sources),
-            )
-        )
+        """Queue a build. Returns the task id. Raises as `submissions.build`, and `QueueFullError`."""
+        return self._queue(submissions.build(request, manifest, sources))
 
     def queue_run(self, request: RunRequest, manifest: Manifest, sources: Sources | None) -> str:
         """Queue a run. Returns the task id, which is also the run id.
 
-        Raises `UnknownError` for the runner, `RequestError` when runner and builders do not fit or the plan's sources
-        are missing, `QueueFullError`.
+        Raises as `submissions.run`, and `QueueFullError`.
         """
-        composition = request.composition
-        self._check_compatible(request)
-        if request.build_groups and (sources is None or not sources.plan_dir):
-            raise RequestError("plan dir required for build")
-        return self._queue(
-            Task(
-                priority=request.priority,
-                id=xid.new(),
-                runner=composition.global_.runner,
-                plan=composition.global_.plan,
-                case=composition.global_.case,
-                type=TaskType.RUN,
-                composition=composition,
-                created_by=request.created_by,
-                input=_input(request, manifest, sources),
-            )
-        )
+        return self._queue(submissions.run(request, manifest, sources))
 
     def task(self, task_id: str) -> Task:
         """Raises `UnknownError`."""
@@ -185,7 +157,7 @@ class Engine:
         if supervision is not None:
             supervision.stop.request(reason)
             return
-        task.error = _canceled_text(task, reason)
+        task.error = canceled_text(task, reason)
         self._finish(task, State.CANCELED)
         self._discard_sources(task)
 
@@ -263,9 +235,9 @@ class Engine:
         self._milestones.setdefault(task.id, _Milestones()).started.set()
         tools.task.set(task.id)
         state = State.CANCELED
-        task.error = _canceled_text(task, "the daemon was shut down")
+        task.error = canceled_text(task, "the daemon was shut down")
         try:
-            state = await self._attempt(task, supervision)
+            state = await attempt(task, self._workshop, supervision, self._timeout)
         finally:
             if task.result is not None:  # its work was done when the shutdown came
                 state, task.error = State.COMPLETE, ""
@@ -281,43 +253,6 @@ class Engine:
             supervision.log.close()
             del self._active[task.id]
             self._finish(task, state)
-
-    async def _attempt(self, task: Task, supervision: Supervision) -> State:
-        """Do the work of a task; its result or error is left in the task."""
-        output = supervision.log
-        try:
-            async with supervision.deadline((self._config.task_timeout_min or 10) * 60):
-                await self._work(task, supervision)
-        except (TestgroundError, OSError) as error:
-            message = _sentence(error)
-            task.error = _canceled_text(task, message)
-            output.error(f"{task.type} finished in error", error=message.partition("\n")[0])
-            return State.CANCELED
-        except Exception as error:
-            task.error = _canceled_text(task, f"internal error: {type(error).__name__}: {error}")
-            output.error("internal error; this is a bug in testground", trace=traceback.format_exc())
-            return State.CANCELED
-        if output.lost:
-            output.warn(output.lost)
-            log.warning("task %s: %s", task.id, output.lost)
-        task.error = ""
-        return State.COMPLETE
-
-    async def _work(self, task: Task, supervision: Supervision) -> None:
-        assert task.input is not None
-        job = Job(task.id, task.input, supervision.log, supervision.stop)
-        if task.type is TaskType.BUILD:
-            await supervision.abruptly(self._build, task, job)
-            return
-        prepared = await supervision.abruptly(jobs.prepare_run, self._workshop, job)
-        task.composition = _for_the_client(prepared, task.plan)
-        await supervision.gently(self._run, task, job, prepared)
-
-    async def _build(self, task: Task, job: Job) -> None:
-        task.result = await jobs.build(self._workshop, job)
-
-    async def _run(self, task: Task, job: Job, composition: Composition) -> None:
-        task.result = (await jobs.run(self._workshop, job, composition)).wire()
 
     def _finish(self, task: Task, state: State) -> None:
         """Store the final state, then let followers know."""
@@ -347,7 +282,7 @@ class Engine:
             raise QueueFullError(f"queue full: daemon.scheduler.queue_size = {self._config.queue_size} is reached")
         enter(task, State.SCHEDULED)
         for old in replaced:
-            old.error = _canceled_text(old, REPLACED)  # without one, upstream's client takes it for a success
+            old.error = canceled_text(old, REPLACED)  # without one, upstream's client takes it for a success
             enter(old, State.CANCELED)
         self._store.replace(replaced, task)
         for old in replaced:
@@ -374,21 +309,12 @@ class Engine:
         work_there, self._work_there = self._work_there, anyio.Event()
         work_there.set()
 
-    def _check_compatible(self, request: RunRequest) -> None:
-        composition = request.composition
-        runner = plugins.runner(composition.global_.runner)
-        groups = composition.groups or []
-        for name in dict.fromkeys(composition.builder_of(group) for group in groups) or [composition.global_.builder]:
-            if name not in runner.compatible_builders:
-                hint = did_you_mean(name, runner.compatible_builders)
-                raise RequestError(f"runner {runner.id} is incompatible with builder {name}{hint}")
-
     async def _recover(self) -> None:
         """Tasks that were processing when the last daemon died: canceled, and what they left behind removed."""
         interrupted = self._store.in_state(State.PROCESSING)
         removed = await cleanup.after_crash(interrupted, self._env)
         for task in interrupted:
-            task.error = _canceled_text(task, INTERRUPTED)
+            task.error = canceled_text(task, INTERRUPTED)
             task_log = TaskLog(self._log_path(task.id))
             task_log.error(INTERRUPTED, cleanup=removed)
             task_log.close()
@@ -409,18 +335,6 @@ def _store_path(env: EnvConfig) -> Path | None:
     return env.home.daemon / "tasks.db"
 
 
-def _input(request: BuildRequest | RunRequest, manifest: Manifest, sources: Sources | None) -> TaskInput:
-    return TaskInput(
-        sources=sources,
-        build_groups=request.build_groups if isinstance(request, RunRequest) else None,
-        composition=request.composition,
-        created_by=request.created_by,
-        manifest=manifest,
-        priority=request.priority,
-        run_ids=request.run_ids if isinstance(request, RunRequest) else None,
-    )
-
-
 def _matches(task: Task, wanted: TasksRequest) -> bool:
     return wanted.test_plan in ("", task.plan) and wanted.test_case in ("", task.case)
 
@@ -429,19 +343,3 @@ def _stored_as(state: State) -> tuple[State, ...]:
     if state is State.COMPLETE:
         return State.COMPLETE, State.CANCELED
     return () if state is State.CANCELED else (state,)
-
-
-def _sentence(error: TestgroundError | OSError) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
-def _for_the_client(prepared: Composition, plan: str) -> Composition:
-    """With the plan as the client named it, which may be another name than the manifest's: a client that writes the
-    composition to a file would not find the plan again (client-daemon §7.1 no. 5)."""
-    return prepared.model_copy(update={"global_": prepared.global_.model_copy(update={"plan": plan})})
-
-
-def _canceled_text(task: Task, cause: str) -> str:
-    return f"task of type {task.type} cancelled: {cause}"

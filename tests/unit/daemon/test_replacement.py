@@ -12,6 +12,7 @@ import pytest
 
 from testground.config import DaemonConfig, SchedulerConfig
 from testground.engine import engine as engine_module
+from testground.engine import submissions
 from testground.errors import RunError
 from tests.unit.daemon.conftest import serving
 from tests.unit.daemon.test_routes import SUCCESS, run_request, script, submit, until_processing
@@ -125,7 +126,7 @@ async def test_a_run_that_cannot_be_stored_replaces_nothing(
 ) -> None:
     quick = script(tmp_path, SUCCESS)
     waiting = await submit(daemon, quick, created_by=BRANCH)
-    monkeypatch.setattr(engine_module.xid, "new", lambda: waiting)  # there is a task of this id already
+    monkeypatch.setattr(submissions.xid, "new", lambda: waiting)  # there is a task of this id already
     answer = (await daemon.ask("/run", run_request(quick, created_by=BRANCH)))[-1]
     assert (answer.kind, answer.code) == ("e", RunError.code)
     assert not daemon.engine.task(waiting).finished
