@@ -12,6 +12,7 @@ class TemplateError(Exception):
     """`offset` counts characters of the template; `render` turns it into a line and a column, both from 1."""
 
     def __init__(self, message: str, offset: int = 0) -> None:
+        message = message.replace("\n", "\\n")
         message = message if len(message) <= MAX_SHOWN else f"{message[:MAX_SHOWN]}…"
         super().__init__(message)
         self.message = message

@@ -78,6 +78,7 @@ def test_vector_t2(directory: Path) -> None:
         ("{{ (print 1 }}", "unclosed left paren (at line 1, column 4)"),
         ("{{ split }}", "split: wrong number of arguments: 0 instead of 1 (at line 1, column 4)"),
         ("{{ pick .Env `A` }}", "map[string]interface {} is needed, not map[string]string (at line 1, column 9)"),
+        ("{{ load_resource `a\nb` }}", r"load_resource: a\nb: No such file or directory (at line 1, column 4)"),
         ("{{ break }}", "{{break}} outside {{range}} (at line 1, column 4)"),
         ("{{ 1 | 2 }}", "only a function can follow '|' (at line 1, column 8)"),
         ('{{ template "tpl" }}', "templates call each other more than 100 deep (at line 1, column 1)"),
