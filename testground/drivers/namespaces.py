@@ -6,6 +6,7 @@ makes one directly; others need the kernel to allow them a user namespace.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,9 @@ from testground.drivers.process import Process, Sink
 
 _LAUNCHER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py")))
 _STDOUT = "1"
+
+LAUNCH_SECONDS = 60.0
+"""From the start of the launcher to that of the program: milliseconds, seconds on a machine with a thousand others."""
 
 _SETTINGS = {
     "kernel.unprivileged_userns_clone": ("0", "1"),
@@ -43,7 +47,10 @@ async def obstacle(target: str) -> str:
 async def spawn(
     argv: Sequence[str], *, files: Mapping[str, Path], env: Mapping[str, str], cwd: Path, stdout: Sink, stderr: Sink
 ) -> Process:
-    """As `process.spawn`, for a process that finds other content at the paths in `files`."""
+    """As `process.spawn`, for a process that finds other content at the paths in `files`.
+
+    Raises `TimeoutError` when the program has not begun within `LAUNCH_SECONDS`.
+    """
     if not files:
         return await process.spawn(argv, env=env, cwd=cwd, stdout=stdout, stderr=stderr)
     mounts = [str(path) for target, source in files.items() for path in (source, target)]
@@ -54,8 +61,7 @@ async def spawn(
             started = await process.spawn(launch, env=env, cwd=cwd, stdout=stdout, stderr=stderr, inherited=[reported])
         finally:
             os.close(reported)
-        await anyio.wait_readable(report)  # at the latest when the program runs, which closes the other end
-        failure = os.read(report, 4096).decode()
+        failure = await _failure(started, report)
     finally:
         os.close(report)
     if failure:
@@ -63,6 +69,23 @@ async def spawn(
         step, _, number = failure.partition("\n")
         raise OSError(int(number), os.strerror(int(number)), step or argv[0])
     return started
+
+
+async def _failure(started: Process, report: int) -> str:
+    """What the launcher says; empty once the program runs, which closes the other end."""
+    said = False
+    try:
+        with anyio.move_on_after(LAUNCH_SECONDS):
+            await anyio.wait_readable(report)
+            said = True
+    finally:
+        if not said:  # a launcher that was stopped, say, must not hold up the end of its run
+            with anyio.CancelScope(shield=True):
+                if await started.stop(0):
+                    await started.wait()
+    if not said:
+        raise TimeoutError(errno.ETIMEDOUT, f"it has not begun within {LAUNCH_SECONDS:g} seconds")
+    return os.read(report, 4096).decode()
 
 
 def _remedy() -> str:

@@ -113,7 +113,7 @@ class HostSidecar(HostNetwork):
                 await self._run.sync.open_door(member, address, SYNC_PORT)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or not tries_left:
-                    raise OSError(error.errno, error.strerror, f"{address}:{SYNC_PORT}") from error
+                    raise OSError(error.errno, error.strerror or str(error), f"{address}:{SYNC_PORT}") from error
             else:
                 break
         return address

@@ -16,7 +16,7 @@ from testground.runners.verdict import Ledger
 from testground.sync.service import Member
 
 if TYPE_CHECKING:
-    from testground.runners.local_run import LocalRun
+    from testground.runners.local_run import LocalRun, Prepared
 
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -57,20 +57,27 @@ class LocalInstance:
         whole, artifact = self._whole, self.group.artifact
         try:
             prepared = await whole.prepare(self.member, self.group)
-            self.listener = Listener(self.ledger, self._tag, whole.stage, Spool(prepared.outputs))
-            running = await namespaces.spawn(
-                [artifact],
+            running = await self._spawn(prepared)
+        except OSError as error:
+            self._never_started(f"{error.filename or artifact}: {error.strerror or error}")
+            return None
+        whole.network.started(self.member)
+        return running
+
+    async def _spawn(self, prepared: Prepared) -> process.Process:
+        self.listener = Listener(self.ledger, self._tag, self._whole.stage, Spool(prepared.outputs))
+        try:
+            return await namespaces.spawn(
+                [self.group.artifact],
                 files=prepared.files,
                 env=prepared.variables,
                 cwd=prepared.temp,
                 stdout=self.listener.stdout,
                 stderr=self.listener.stderr,
             )
-            whole.network.started(self.member)
-            return running
-        except OSError as error:
-            self._never_started(f"{error.filename or artifact}: {error.strerror}")
-            return None
+        except OSError:
+            self.listener.close()
+            raise
 
     def _never_started(self, reason: str) -> None:
         whole = self._whole

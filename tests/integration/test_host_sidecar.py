@@ -72,6 +72,14 @@ async def test_an_artifact_that_cannot_start(sidecar, tmp_path):
     assert result.failures[0].reason == f"failed to start: {tmp_path}/missing: No such file or directory"
 
 
+async def test_what_the_launcher_says_before_it_fails_is_kept(sidecar, monkeypatch):
+    program = "import os, sys; os.write(2, b'oh no\\n'); os.write(int(sys.argv[1]), b'a mount\\n1')"
+    monkeypatch.setattr(namespaces, "_LAUNCHER", (sys.executable, "-c", program))
+    result = await sidecar.shell(OK)
+    assert result.failures[0].reason == "failed to start: a mount: Operation not permitted"
+    assert sidecar.outputs().joinpath("run.err").read_text() == "oh no\n"
+
+
 async def test_an_address_that_is_taken_is_passed_over(sidecar, monkeypatch):
     with socket.create_server(("127.2.2.2", 0)) as taken:
         monkeypatch.setattr(host_network, "SYNC_PORT", taken.getsockname()[1])

@@ -54,6 +54,16 @@ async def test_a_program_that_is_missing(files, tmp_path):
     assert caught.value.filename == str(tmp_path / "missing")
 
 
+async def test_a_launcher_that_comes_to_nothing(files, tmp_path, monkeypatch):
+    """Whatever stopped it, such as a signal: the start ends, and nothing of it is left."""
+    pid = tmp_path / "pid"
+    monkeypatch.setattr(namespaces, "_LAUNCHER", ("/bin/sh", "-c", f"echo $$ > {pid}; exec sleep 1000"))
+    monkeypatch.setattr(namespaces, "LAUNCH_SECONDS", 0.3)
+    with pytest.raises(TimeoutError, match="has not begun within 0.3 seconds"):
+        await said("/bin/true", files=files, cwd=tmp_path, PATH=os.environ["PATH"])
+    assert not Path("/proc", pid.read_text().strip()).exists()
+
+
 async def test_a_path_that_is_missing(files, tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         await said("/bin/true", files={"/etc/no-such-file": files[HOSTS]}, cwd=tmp_path)
