@@ -7,6 +7,7 @@ who waits and who is missing when one dies, with any SDK.
 from __future__ import annotations
 
 import contextlib
+import resource
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -24,8 +25,11 @@ from testground.runners import outputs
 from testground.runners.instance import name_spooled
 from testground.runners.local_run import RUNNER, LocalExecConfig, LocalRun
 
-TERMINATE_SECONDS = 30.0
-"""How long `terminate` waits for the runs that it has asked to end."""
+TERMINATE_SECONDS = 75.0
+"""How long `terminate` waits for the runs that it has asked to end; the engine loses patience before."""
+
+DESCRIPTORS = 6
+"""File descriptors for an instance: its door and connection, two pipes, a few more for moments."""
 
 MOST_INSTANCES = 20_000
 """Each takes a port for its door; a machine gives out less than thirty thousand."""
@@ -99,11 +103,21 @@ class LocalExec:
 def _check(run: RunInput) -> None:
     if run.total_instances > MOST_INSTANCES:
         raise RunError(f"local:exec runs at most {MOST_INSTANCES} instances, not {run.total_instances}")
+    _check_descriptors(run)
     for group in run.groups:
         if group.resources.cpu or group.resources.memory:
             run.output.warn(f"group {group.id}: local:exec does not limit resources; cpu and memory are ignored")
         if not group.artifact:
             raise RunError(f"group {group.id} has no artifact: build it first")
+
+
+def _check_descriptors(run: RunInput) -> None:
+    needed, (limit, _) = DESCRIPTORS * run.total_instances, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and needed > limit:
+        run.output.warn(
+            f"{run.total_instances} instances may need {needed} file descriptors of the daemon, which has {limit}: "
+            "start it with more (ulimit -n)"
+        )
 
 
 def _make_work_directory(run_id: str) -> Path:

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -69,13 +70,15 @@ class SyncServer:
         By default at the host of all, where the system likes. `OSError` if there is none, or it is taken.
         """
         self.service.give_door(member)
-        door = await self._listen(host or self.host, port, member)
+        with _plain_errors():
+            door = await self._listen(host or self.host, port, member)
         self._doors.setdefault(member.run_id, []).append(door)
         return _port(door)
 
     async def open_redis_door(self, member: Member) -> int:
         """A port where the member finds the service as Redis, for old SDKs. `OSError` if none is left."""
-        door = await self._redis.open(self.host, member)
+        with _plain_errors():
+            door = await self._redis.open(self.host, member)
         self._doors.setdefault(member.run_id, []).append(door)
         return _port(door)
 
@@ -247,6 +250,17 @@ def _drop_half_open(server: asyncio.Server) -> None:
     abort_clients = getattr(server, "abort_clients", None)
     if abort_clients is not None:
         abort_clients()
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """asyncio does not say why it got no socket at all: for want of file descriptors, mostly."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            socket.socket().close()
+        raise
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The runner with real processes and a real sync service: verdicts, faults, and what is left behind (nothing)."""
 
 import os
+import resource
 import sys
 import tempfile
 import textwrap
@@ -18,6 +19,7 @@ from testground.config import Home
 from testground.drivers import leftovers, reaper
 from testground.errors import RunError
 from testground.plugins import RunGroupInput, RunInput, Stop
+from testground.runners import local_exec
 from testground.runners.local_exec import LocalExec, LocalExecConfig
 from testground.sync.server import open_server
 from testground.sync.service import Service
@@ -359,3 +361,10 @@ async def _when_waiting(bench: Bench) -> None:
         while not bench.server.service.waiting(bench.run_id):
             await anyio.lowlevel.checkpoint()
     bench.stop.request("the timeout", timed_out=True)
+
+
+async def test_a_daemon_that_may_lack_descriptors_says_so(bench, monkeypatch):
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(local_exec, "DESCRIPTORS", limit)
+    await bench.shell(OK, instances=2)
+    assert f"2 instances may need {2 * limit} file descriptors of the daemon, which has {limit}" in bench.notes.text

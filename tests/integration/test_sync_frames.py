@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -50,6 +52,21 @@ async def test_handshakes_of_all_sdks(server: SyncServer, path: str, headers: tu
         assert "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer
         assert not any("extensions" in line.lower() for line in answer)
         assert (await client.ask("0", signal_entry={"state": "s"}))["signal_entry"] == {"seq": 1}
+
+
+async def test_a_door_says_that_there_is_no_descriptor_left_for_it() -> None:
+    service, member = Service(), Member("r", "g", 0)
+    async with open_server(service, "127.0.0.1", 0) as server:
+        service.begin_run("r", [member], lambda member, event: None)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with open(os.devnull) as first_free:
+            free = first_free.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                await server.open_door(member)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_connections_that_ask_for_nothing_end_with_the_service() -> None:
