@@ -28,14 +28,14 @@ class Leaving(enum.Enum):
 def execute(templates: Templates, data: Any, functions: Mapping[str, Function]) -> list[Piece]:
     """The text of the template `ROOT`. Raises `TemplateError`."""
     executor = _Executor(templates, functions)
-    executor.run(templates.bodies.get(nodes.ROOT, ()), data)
+    executor.run(templates.get(nodes.ROOT, ()), data)
     return executor.pieces
 
 
 class _Executor:
     def __init__(self, templates: Templates, functions: Mapping[str, Function]) -> None:
         self.pieces: list[Piece] = []
-        self._bodies = templates.bodies
+        self._bodies = templates
         self._functions = functions
         self._budget = limits.Budget()
         self._depth = 0
@@ -158,10 +158,7 @@ class _Executor:
             return self._call(first, command[1:], dot, piped)
         if isinstance(first, nodes.Nil):
             raise TemplateError("nil is not a command", first.offset)
-        has_fields = isinstance(first, nodes.Fields | nodes.Chain) or (
-            isinstance(first, nodes.Variable) and len(first.names) > 0
-        )
-        if has_arguments and not has_fields:
+        if has_arguments and not isinstance(first, nodes.Chain):
             raise TemplateError("only functions take arguments", first.offset)
         return self._operand(first, dot, has_arguments=has_arguments)
 
@@ -178,13 +175,9 @@ class _Executor:
             return self._call(operand, (), dot, _NOTHING_PIPED)
         if isinstance(operand, nodes.Pipe):
             return self._pipe(operand, dot)
-        if isinstance(operand, nodes.Fields):
-            return self._fields(dot, operand.names, operand, has_arguments)
         if isinstance(operand, nodes.Variable):
-            return self._fields(self._value(operand), operand.names, operand, has_arguments)
-        if isinstance(operand.operand, nodes.Nil):
-            raise TemplateError("nil has no fields", operand.offset)
-        return self._fields(self._operand(operand.operand, dot), operand.names, operand, has_arguments)
+            return self._value(operand)
+        return self._fields(self._operand(operand.operand, dot), operand, has_arguments)
 
     def _value(self, variable: nodes.Variable) -> Any:
         for name, value in reversed(self._variables):
@@ -192,10 +185,10 @@ class _Executor:
                 return value
         raise TemplateError(f"undefined variable {variable.name}", variable.offset)  # {{ $x := $x }}
 
-    def _fields(self, value: Any, names: Sequence[str], operand: Operand, has_arguments: bool) -> Any:
-        with Place(operand.offset):
-            for place, name in enumerate(names):
-                if has_arguments and place == len(names) - 1 and isinstance(value, dict):
+    def _fields(self, value: Any, chain: nodes.Chain, has_arguments: bool) -> Any:
+        with Place(chain.offset):
+            for place, name in enumerate(chain.names):
+                if has_arguments and place == len(chain.names) - 1 and isinstance(value, dict):
                     raise Refused(f"{name} has arguments but is not a function")
                 value = field(value, name)
         return value

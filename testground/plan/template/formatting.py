@@ -121,9 +121,7 @@ def _time(value: Time, verb: Verb) -> str:
 
 def _integer(value: int, verb: Verb) -> str:
     if _is_source(verb):
-        return verb.padded(
-            f"{'0x' if isinstance(value, Byte) else ''}{int(value):{'x' if isinstance(value, Byte) else 'd'}}"
-        )
+        return verb.padded(f"{int(value):#x}" if isinstance(value, Byte) else str(int(value)))
     if verb.name == "c":
         return verb.padded(_rune(value))
     if verb.name == "q":
@@ -163,8 +161,8 @@ def _float(value: float, verb: Verb) -> str:
     if text[0] == "+" and not (verb.plus and verb.name != "v"):
         if verb.space:
             text = f" {text[1:]}"
-        elif text != "+Inf" or verb.name not in "v":
-            text = text[1:] if text != "+Inf" else text
+        elif text != "+Inf":
+            text = text[1:]
     if math.isfinite(value) and verb.zero and not verb.minus and verb.width is not None and text[0] in "+- ":
         return text[0] + dataclasses.replace(verb, width=verb.width - 1).padded(text[1:])
     return verb.padded(text, zeros=math.isfinite(value))

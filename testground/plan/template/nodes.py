@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -28,20 +28,9 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
-    """`.a.b`"""
-
-    offset: int
-    names: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Variable:
-    """`$x.a.b`"""
-
     offset: int
     name: str
-    names: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +43,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Fields of what stands before them: `(index .groups 1).id`"""
+    """Fields of what stands before them: `.a.b`, `$x.a`, `(index .groups 1).id`"""
 
     offset: int
     operand: Operand
@@ -72,7 +61,7 @@ class Pipe:
     """`=` rather than `:=`."""
 
 
-Operand = Dot | Nil | Literal | Fields | Variable | Word | Chain | Pipe
+Operand = Dot | Nil | Literal | Variable | Word | Chain | Pipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +115,8 @@ class Leave:
 Node = Text | Action | Branch | Range | Call | Leave
 
 
-@dataclass(slots=True)
-class Templates:
-    """The bodies by name. The file itself is the one with the name `ROOT`."""
-
-    bodies: dict[str, Sequence[Node]] = field(default_factory=dict)
-
+Templates = dict[str, Sequence[Node]]
+"""The bodies by name. The file itself is the one with the name `ROOT`."""
 
 ROOT = "tpl"
 """What upstream calls the whole file; `{{ template "tpl" }}` finds it."""

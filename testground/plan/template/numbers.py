@@ -8,8 +8,8 @@ from decimal import Decimal
 _ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\"}
 
 
-def shortest(value: float, verb: str = "g") -> str:
-    """The fewest digits that give the value back, in the verbs e, f or g."""
+def shortest(value: float, *, plain: bool = False) -> str:
+    """The fewest digits that give the value back. Large and small values have an exponent, unless `plain`."""
     if not math.isfinite(value):
         return special(value)
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
@@ -17,7 +17,7 @@ def shortest(value: float, verb: str = "g") -> str:
     text = "".join(map(str, digits))
     point = len(text) + exponent if value else 1
     minus = "-" if sign else ""
-    if verb == "e" or (verb == "g" and not -4 <= point - 1 < 6):
+    if not plain and not -4 <= point - 1 < 6:
         mantissa = text[0] + (f".{text[1:]}" if len(text) > 1 else "")
         return f"{minus}{mantissa}e{'-' if point < 1 else '+'}{abs(point - 1):02d}"
     whole = text[:point].ljust(point, "0") if point > 0 else "0"

@@ -22,7 +22,7 @@ def parse(text: str, functions: Collection[str]) -> Templates:
 class _Parser(Pipelines):
     def __init__(self, text: str, functions: Collection[str]) -> None:
         super().__init__(text, functions)
-        self._found = Templates()
+        self._found: Templates = {}
         self._ranges = 0
         """How many `range` bodies the current place is in."""
         self._opened: list[int] = []
@@ -37,12 +37,12 @@ class _Parser(Pipelines):
 
     def _define(self, name: str, body: Sequence[Node], offset: int) -> None:
         """Of two bodies with a name, an empty one gives way; two that say something are a mistake."""
-        known = self._found.bodies.get(name, ())
+        known = self._found.get(name, ())
         if not _is_empty(known):
             if not _is_empty(body):
                 raise TemplateError(f'multiple definition of template "{name}"', offset)
             return
-        self._found.bodies[name] = body
+        self._found[name] = body
 
     def _list(self, *, top: bool = False) -> tuple[list[Node], Token | None]:
         """The nodes up to an `end` or `else`, which is returned too, or up to the end of the text if `top`."""

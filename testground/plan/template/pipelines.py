@@ -101,10 +101,8 @@ class Pipelines:
             names.append(self.next().text[1:])
         if not names:
             return operand
-        if isinstance(operand, nodes.Fields):
-            return nodes.Fields(operand.offset, [*operand.names, *names])
-        if isinstance(operand, nodes.Variable):
-            return nodes.Variable(operand.offset, operand.name, names)
+        if isinstance(operand, nodes.Chain):
+            return nodes.Chain(operand.offset, operand.operand, [*operand.names, *names])
         if isinstance(operand, nodes.Literal | nodes.Nil | nodes.Dot):
             raise TemplateError(f"unexpected . after term {token.text}", token.offset + len(token.text))
         return nodes.Chain(operand.offset, operand, names)
@@ -115,13 +113,13 @@ class Pipelines:
         if token.kind is Kind.DOT:
             return nodes.Dot(token.offset)
         if token.kind is Kind.FIELD:
-            return nodes.Fields(token.offset, [token.text[1:]])
+            return nodes.Chain(token.offset, nodes.Dot(token.offset), [token.text[1:]])
         if token.kind is Kind.VARIABLE:
             if token.text not in self.variables:
                 raise TemplateError(
                     f"undefined variable {token.text}{did_you_mean(token.text, self.variables[1:])}", token.offset
                 )
-            return nodes.Variable(token.offset, token.text, [])
+            return nodes.Variable(token.offset, token.text)
         if token.kind is Kind.WORD:
             if token.text not in self._functions:
                 hint = did_you_mean(token.text, self._functions)

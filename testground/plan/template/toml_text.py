@@ -85,7 +85,7 @@ def _float(value: float) -> str:
         return "nan"
     if math.isinf(value):
         return "+inf" if value > 0 else "-inf"
-    text = numbers.shortest(value, "f")
+    text = numbers.shortest(value, plain=True)
     return text if "." in text else f"{text}.0"
 
 
