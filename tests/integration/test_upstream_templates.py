@@ -23,7 +23,6 @@ from tests.upstream.templates import Case, Renderer, Said, cases, mutated
 
 pytestmark = pytest.mark.skipif(bool(programs.missing()), reason=programs.missing() or "can be built")
 
-ENVIRONMENT = {"A": "1", "B": "x,y"}
 RESOURCE = """
 n = 3
 f = 1.5
@@ -153,7 +152,8 @@ def test_drawn_templates_render_the_same(upstream: Renderer, place: Path, case: 
 @given(data=st.data())
 def test_damaged_templates_are_judged_the_same(upstream: Renderer, place: Path, data: st.DataObject) -> None:
     seeds = [sample.template for sample in SAMPLES]
-    compare(upstream, Case(data.draw(mutated(seeds)), ENVIRONMENT, RESOURCE), place)
+    damaged = Case(data.draw(mutated(seeds)), template_samples.ENVIRONMENT, template_samples.RESOURCE)
+    compare(upstream, damaged, place)
 
 
 def test_samples_render_the_same(upstream: Renderer, place: Path) -> None:

@@ -19,7 +19,7 @@ _PREFIXES = {"b": "0b", "o": "0", "x": "0x", "X": "0X"}
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One `%` of a format, with its flags."""
+    """One `%` of a format, with its flags. `%+v` and `%#v` are more like verbs of their own."""
 
     name: str = "v"
     plus: bool = False
@@ -27,6 +27,10 @@ class Verb:
     sharp: bool = False
     space: bool = False
     zero: bool = False
+    named: bool = False
+    """`%+v`"""
+    source: bool = False
+    """`%#v`"""
     width: int | None = None
     precision: int | None = None
 
@@ -73,7 +77,7 @@ def fraction(microseconds: int) -> str:
 
 def _printed(value: Any, verb: Verb) -> str:
     if value is None:
-        return "interface {}(nil)" if _is_source(verb) else verb.padded("<nil>", zeros=False)
+        return "interface {}(nil)" if verb.source else verb.padded("<nil>", zeros=False)
     if isinstance(value, bool):
         return verb.padded("true" if value else "false") if verb.name in "tv" else _bad(value, verb)
     if isinstance(value, int):
@@ -90,37 +94,36 @@ def _printed(value: Any, verb: Verb) -> str:
 
 
 def _struct(value: Struct, verb: Verb) -> str:
-    if _is_source(verb):
+    if verb.source:
         fields = ", ".join(f"{name}:{_printed(item, verb)}" for name, item in value.items())
         return f"&{type_name(value)[1:]}{{{fields}}}"
-    named = verb.name == "v" and verb.plus
-    fields = " ".join((f"{name}:" if named else "") + _printed(item, verb) for name, item in value.items())
+    fields = " ".join((f"{name}:" if verb.named else "") + _printed(item, verb) for name, item in value.items())
     return f"&{{{fields}}}"
 
 
 def _map(value: dict[str, Any], verb: Verb) -> str:
     items = (f"{_printed(key, verb)}:{_printed(value[key], verb)}" for key in sorted(value, key=encoded))
-    if _is_source(verb):
+    if verb.source:
         return f"{type_name(value)}{{{joined(', ', items)}}}"
     return f"map[{joined(' ', items)}]"
 
 
 def _list(value: list[Any], verb: Verb) -> str:
     items = (_printed(item, verb) for item in value)
-    if _is_source(verb):
+    if verb.source:
         name = type_name(value)
         return f"{name}{{{joined(', ', items)}}}" if value or type(value) is not list else f"{name}(nil)"
     return f"[{joined(' ', items)}]"
 
 
 def _time(value: Time, verb: Verb) -> str:
-    if verb.name not in "vsxXq" or _is_source(verb):
+    if verb.name not in "vsxXq" or verb.source:
         raise Refused(f"%{verb.name} of a time is not supported")
     return _string(time_text(value), verb)
 
 
 def _integer(value: int, verb: Verb) -> str:
-    if _is_source(verb):
+    if verb.source:
         return verb.padded(f"{int(value):#x}" if isinstance(value, Byte) else str(int(value)))
     if verb.name == "c":
         return verb.padded(_rune(value))
@@ -131,7 +134,7 @@ def _integer(value: int, verb: Verb) -> str:
     if verb.name not in _BASES:
         return _bad(value, verb)
     digits = format(abs(int(value)), _BASES[verb.name])
-    sign = "-" if value < 0 else "+" if verb.plus and verb.name != "v" else " " if verb.space else ""
+    sign = "-" if value < 0 else "+" if verb.plus else " " if verb.space else ""
     prefix = "0o" if verb.name == "O" else ""
     if verb.sharp and verb.name in _PREFIXES:
         prefix = _PREFIXES[verb.name]
@@ -153,12 +156,12 @@ def _float(value: float, verb: Verb) -> str:
         return _bad(value, verb)
     name = "g" if verb.name == "v" else verb.name
     text = _digits(value, name.lower(), verb.precision)
-    if verb.sharp and verb.name != "v":
+    if verb.sharp:
         raise Refused(f"%#{verb.name} of a float is not supported")
     text = text.upper() if name in "EG" and math.isfinite(value) else text
     if not text.startswith(("+", "-")):
         text = f"+{text}"
-    if text[0] == "+" and not (verb.plus and verb.name != "v"):
+    if text[0] == "+" and not verb.plus:
         if verb.space:
             text = f" {text[1:]}"
         elif text != "+Inf":
@@ -177,7 +180,7 @@ def _digits(value: float, name: str, precision: int | None) -> str:
 
 
 def _string(value: str, verb: Verb) -> str:
-    if verb.name == "v" and verb.sharp:
+    if verb.source:
         return verb.padded(numbers.quoted(value))
     if verb.name in "sv":
         return verb.padded(_cut(value, verb))
@@ -215,7 +218,3 @@ def _bad(value: Any, verb: Verb) -> str:
 
 def _cut(text: str, verb: Verb) -> str:
     return text if verb.precision is None else text[: verb.precision]
-
-
-def _is_source(verb: Verb) -> bool:
-    return verb.name == "v" and verb.sharp

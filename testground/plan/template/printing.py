@@ -100,6 +100,8 @@ class _Printf:
         verb = Verb(self._next(), width=width, precision=precision, **flags)
         if verb.minus:
             verb = dataclasses.replace(verb, zero=False)
+        if verb.name in ("v", "w"):
+            verb = dataclasses.replace(verb, plus=False, named=verb.plus, sharp=False, source=verb.sharp)
         return problems + self._apply(verb)
 
     def _apply(self, verb: Verb) -> str:
