@@ -20,14 +20,17 @@ import msgspec
 from testground.sync import resp, wire
 from testground.sync.service import Member, Service
 
-MAX_PENDING = 1024
+MAX_PENDING = 128
 """Commands that may wait behind one that blocks."""
 
-MAX_QUEUED = 1024
+MAX_QUEUED = 128
 """Commands of one transaction."""
 
 MAX_ENTRIES = 1000
 """Messages of a topic in one reply, when the command does not say how many."""
+
+MAX_READ = 1 << 20
+"""Bytes of messages after which a reply holds no further one; who reads asks on after the last that it got."""
 
 FIELD = b"p"
 
@@ -46,9 +49,9 @@ class CommandError(Exception):
 
 @dataclass(slots=True)
 class Read:
-    """An `XREAD` that waits: the index after which to read, by key."""
+    """An `XREAD`: the index after which to read, by topic."""
 
-    after: dict[bytes, int]
+    after: dict[str, int]
     count: int
     timer: Timer | None = None
 
@@ -68,9 +71,10 @@ class Clients:
     def remove(self, number: int) -> None:
         self._sessions.pop(number, None)
 
-    def unblock(self, number: int, reply: bytes) -> bool:
+    def unblock(self, number: int, member: Member | None, reply: bytes) -> bool:
+        """Only for a connection of the same member."""
         session = self._sessions.get(number)
-        return session is not None and session.unblock(reply)
+        return session is not None and session.member == member and session.unblock(reply)
 
 
 class RedisSession:
@@ -84,15 +88,16 @@ class RedisSession:
         call_later: CallLater,
         member: Member | None = None,
     ) -> None:
+        self.member = member
         self._send = send
         self._clients = clients
         self._call_later = call_later
         self._number = clients.add(self)
-        self._session = service.open(self._on_frame, member)
+        self._session = service.open(self._on_frame, member, patient=True)
         self._reply: wire.Response | None = None
-        self._topics: dict[str, int] = {}
-        self._messages: list[list[bytes]] = []
-        """Of each topic that was read, by its number in `_topics`, which is the id of its subscription."""
+        self._followed: dict[str, str] = {}
+        """The ids of the subscriptions, by topic."""
+        self._ids = itertools.count(1)
         self._queued: list[list[bytes]] | None = None
         self._spoiled = False
         self._blocked: Read | None = None
@@ -202,7 +207,7 @@ class RedisSession:
             case [b"UNBLOCK", number, *how]:
                 ended = resp.error("client unblocked via CLIENT UNBLOCK", "UNBLOCKED")
                 reply = ended if how == [b"ERROR"] else resp.NIL_ARRAY
-                return resp.integer(self._clients.unblock(_integer(number), reply))
+                return resp.integer(self._clients.unblock(_integer(number), self.member, reply))
         raise CommandError("of CLIENT there are ID, SETNAME and UNBLOCK")
 
     def _incr(self, arguments: list[bytes]) -> bytes:
@@ -237,37 +242,41 @@ class RedisSession:
 
     def _xread(self, arguments: list[bytes], *, may_block: bool) -> bytes | None:
         count, block, keys, ids = _xread_arguments(arguments)
-        read = Read({key: _index(entry_id, self._follow(key)) for key, entry_id in zip(keys, ids, strict=True)}, count)
+        after = {_text(key): entry_id for key, entry_id in zip(keys, ids, strict=True)}
+        read = Read({topic: self._index(topic, entry_id) for topic, entry_id in after.items()}, count)
         found = self._entries(read)
         if found or block is None or not may_block:
             return found or resp.NIL_ARRAY
+        for topic in read.after:
+            self._follow(topic)
         self._blocked = read
         if block:
             read.timer = self._call_later(block / 1000, lambda: self._finish(resp.NIL_ARRAY))
         return None
 
-    def _follow(self, key: bytes) -> list[bytes]:
-        """The messages of a topic, to which this subscribes at the first time: all so far, and more as they come."""
-        topic = _text(key)
-        if topic not in self._topics:
-            number = self._topics[topic] = len(self._topics)
-            self._messages.append([])
-            self._session.receive(wire.encode_call(wire.Call(str(number), subscribe=wire.Subscribe(topic))))
-            while self._session.replaying:
-                self._session.replay()
-        return self._messages[self._topics[topic]]
+    def _follow(self, topic: str) -> None:
+        """Subscribe, unless that was done before: not for the messages, which the service keeps, but to be woken."""
+        if topic in self._followed:
+            return
+        request_id = self._followed[topic] = str(next(self._ids))
+        self._session.receive(wire.encode_call(wire.Call(request_id, subscribe=wire.Subscribe(topic))))
+        while self._session.replaying:
+            self._session.replay()
+
+    def _index(self, topic: str, entry_id: bytes) -> int:
+        return self._session.length(topic) if entry_id == b"$" else _integer(entry_id.partition(b"-")[0])
 
     def _entries(self, read: Read) -> bytes:
         """The reply to a read, or nothing while there is nothing to tell."""
         found = []
-        for key, after in read.after.items():
-            new = self._follow(key)[after : after + read.count]
-            if new:
-                entries = (
-                    resp.array((resp.bulk(_entry_id(seq)), resp.array((resp.bulk(FIELD), resp.bulk(payload)))))
-                    for seq, payload in enumerate(new, start=after + 1)
-                )
-                found.append(resp.array((resp.bulk(key), resp.array(entries))))
+        for topic, after in read.after.items():
+            new = self._session.messages(topic, after, read.count, MAX_READ)
+            entries = [
+                resp.array((resp.bulk(_entry_id(seq)), resp.array((resp.bulk(FIELD), resp.bulk(payload)))))
+                for seq, payload in enumerate(new, start=after + 1)
+            ]
+            if entries:
+                found.append(resp.array((resp.bulk(topic.encode()), resp.array(entries))))
         return resp.array(found) if found else b""
 
     def _call(self, call: wire.Call) -> wire.Response:
@@ -283,9 +292,8 @@ class RedisSession:
             self._reply = response
             return
         if response.error:
-            return
-        self._messages[int(response.id)].append(response.subscribe.encode())
-        if self._blocked is not None and (found := self._entries(self._blocked)):
+            self._followed = {topic: number for topic, number in self._followed.items() if number != response.id}
+        elif self._blocked is not None and (found := self._entries(self._blocked)):
             self._finish(found)
 
     def _finish(self, reply: bytes) -> None:
@@ -332,10 +340,6 @@ def _xread_arguments(arguments: list[bytes]) -> tuple[int, int | None, list[byte
     if [word.upper() for word in streams] != [b"STREAMS"] or not rest or len(rest) % 2:
         raise CommandError("of XREAD there is: XREAD [COUNT n] [BLOCK ms] STREAMS key … id …")
     return values.get(b"COUNT") or MAX_ENTRIES, values.get(b"BLOCK"), rest[:half], rest[half:]
-
-
-def _index(entry_id: bytes, messages: list[bytes]) -> int:
-    return len(messages) if entry_id == b"$" else _integer(entry_id.partition(b"-")[0])
 
 
 def _entry_id(seq: int) -> bytes:

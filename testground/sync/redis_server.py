@@ -55,6 +55,8 @@ class RedisConnection(asyncio.Protocol):
         self._transport.resume_reading()
 
     def close(self) -> None:
+        """At once, also for what waits to be carried out: nothing may touch the run any more."""
+        self._session.close()
         self._transport.abort()
 
     def _send(self, reply: bytes) -> None:

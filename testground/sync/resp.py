@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 MAX_ARGUMENTS = 1024
-MAX_ARGUMENT = 1 << 20
-"""Bytes of one argument."""
+MAX_COMMAND = 1 << 17
+"""Bytes of all arguments of a command: some times a message (32 KiB)."""
 
 NIL = b"$-1\r\n"
 NIL_ARRAY = b"*-1\r\n"
@@ -30,6 +30,7 @@ class Parser:
         self._buffer = bytearray()
         self._arguments: list[bytes] = []
         self._missing = 0
+        self._room = 0
         self._length: int | None = None
 
     def feed(self, data: bytes) -> Iterator[list[bytes]]:
@@ -45,7 +46,7 @@ class Parser:
             count = self._read_length(b"*", MAX_ARGUMENTS)
             if count is None:
                 return None
-            self._arguments, self._missing = [], count
+            self._arguments, self._missing, self._room = [], count, MAX_COMMAND
         while self._missing:
             argument = self._read_argument()
             if argument is None:
@@ -56,13 +57,14 @@ class Parser:
 
     def _read_argument(self) -> bytes | None:
         if self._length is None:
-            self._length = self._read_length(b"$", MAX_ARGUMENT)
+            self._length = self._read_length(b"$", self._room)
         if self._length is None or len(self._buffer) < self._length + 2:
             return None
         argument = bytes(self._buffer[: self._length])
         if self._buffer[self._length : self._length + 2] != b"\r\n":
             raise RespError("an argument that does not end where its length says")
         del self._buffer[: self._length + 2]
+        self._room -= self._length
         self._length = None
         return argument
 

@@ -26,6 +26,7 @@ class Holder(Protocol):
     """The session that a barrier or subscription belongs to."""
 
     member: Member | None
+    patient: bool
     send: Callable[[bytes], None]
     waits: set[Barrier | Subscription]
 
@@ -164,7 +165,7 @@ class Topic:
         if not self.is_judged or not members.judged or not members.silent(self.speakers, self.touched):
             return
         for subscription in list(self.subscriptions):
-            if subscription.live:
+            if subscription.live and not subscription.holder.patient:
                 subscription.fail(members.subscription_error(self.name, self.speakers))
 
 

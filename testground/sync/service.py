@@ -20,11 +20,14 @@ class Service:
     def __init__(self) -> None:
         self._runs = Runs()
 
-    def open(self, send: Callable[[bytes], None], member: Member | None = None) -> Session:
-        """A session for one connection; `member` when it is known whose it is."""
+    def open(self, send: Callable[[bytes], None], member: Member | None = None, *, patient: bool = False) -> Session:
+        """A session for one connection; `member` when it is known whose it is.
+
+        One that is `patient` is not told of subscriptions that the dead leave without hope.
+        """
         if member is not None and (run := self._runs.find(member.run_id)) is not None:
             run.members.connected.add(member)
-        return Session(self._runs, send, member)
+        return Session(self._runs, send, member, patient=patient)
 
     def begin_run(
         self, run_id: str, members: Iterable[Member], on_event: OnEvent, *, network_refusal: str = ""
@@ -48,9 +51,9 @@ class Service:
         run.settle()
 
     def signal(self, member: Member, state: str) -> None:
-        """Signal a state, by its full key, for a member: what its sidecar would do."""
+        """Signal a state, by its full key, for a member: what its sidecar would do. That is no connection of it."""
         call = wire.Call("", signal_entry=wire.SignalEntry(state))
-        self.open(lambda reply: None, member).receive(wire.encode_call(call))
+        Session(self._runs, lambda reply: None, member).receive(wire.encode_call(call))
 
     def member_ended(self, member: Member, reason: str | None) -> None:
         """None: it ended well. A text: it died of that; what can no longer be met for it fails at once."""

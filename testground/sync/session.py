@@ -23,11 +23,15 @@ MAX_WAITS = 65536
 class Session:
     """Made by `Service.open`. Replies go to `send`, which must not call back."""
 
-    __slots__ = ("_binary", "_runs", "member", "replaying", "send", "waits")
+    __slots__ = ("_binary", "_runs", "member", "patient", "replaying", "send", "waits")
 
-    def __init__(self, runs: Runs, send: Callable[[bytes], None], member: Member | None) -> None:
+    def __init__(
+        self, runs: Runs, send: Callable[[bytes], None], member: Member | None, *, patient: bool = False
+    ) -> None:
         self.send = send
         self.member = member
+        self.patient = patient
+        """Its subscriptions go on when the dead leave nothing to hope for."""
         self.waits: set[Barrier | Subscription] = set()
         self._runs = runs
         self._binary = False
@@ -79,6 +83,19 @@ class Session:
         """How many messages a topic, by its full key, holds."""
         known = self._runs.topics.get(topic)
         return len(known.log) if known is not None else 0
+
+    def messages(self, topic: str, after: int, count: int, budget: int) -> list[bytes]:
+        """At most `count` payloads that follow the first `after` of a topic, by its full key; not many more bytes than
+        `budget`."""
+        known = self._runs.topics.get(topic)
+        log = known.log if known is not None else []
+        found: list[bytes] = []
+        for place in range(after, min(after + count, len(log))):
+            if budget <= 0:
+                break
+            found.append(wire.payload_of(log[place]))
+            budget -= len(log[place])
+        return found
 
     def fail(self, request_id: str, error: str) -> None:
         self.send(wire.failed(request_id, error, quoted=self._binary))

@@ -148,6 +148,11 @@ def delivery_tail(payload: Raw) -> bytes:
     return b',"error":"","publish":null,"subscribe":' + _encode(text) + b',"signal_entry":null}'
 
 
+def payload_of(tail: bytes) -> bytes:
+    """The payload of a delivery, see `delivery_tail`."""
+    return _decode_response(delivery_head("") + tail).subscribe.encode()
+
+
 _encode = msgspec.json.Encoder().encode
 _decode_exact = msgspec.json.Decoder(Request).decode
 _decode_response = msgspec.json.Decoder(Response).decode

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from testground.sync import resp
-from testground.sync.redis import MAX_PENDING, Clients, RedisSession
+from testground.sync.redis import MAX_PENDING, MAX_READ, Clients, RedisSession
 from testground.sync.resp import RespError
 from testground.sync.service import Member, Service
 
@@ -211,6 +211,40 @@ def test_what_waits_behind_a_read_does_not_grow_without_end(world: World) -> Non
         client("PING")
     with pytest.raises(RespError, match="behind one that blocks"):
         client("PING")
+
+
+def test_a_reply_holds_no_more_than_can_be_kept_in_memory(world: World) -> None:
+    """However much is asked for; who reads asks on, and gets all of it."""
+    client, payload = world.client(), json.dumps("x" * 30_000)
+    for _ in range(100):
+        client("XADD", TOPIC, "*", "p", payload)
+    got = 0
+    while (answer := client("XREAD", "COUNT", "9" * 18, "STREAMS", TOPIC, f"{got}-0")) != b"*-1\r\n":
+        assert len(answer) < MAX_READ + 40_000
+        got += answer.count(payload.encode())
+    assert got == 100
+
+
+def test_a_read_goes_on_when_the_dead_leave_nothing_to_hope_for(world: World) -> None:
+    """An error would be a reason for old SDKs to ask again at once."""
+    alive, dead = Member(RUN, "g", 0), Member(RUN, "g", 1)
+    world.service.begin_run(RUN, [alive, dead], lambda member, event: None)
+    for member in (alive, dead):
+        world.service.give_door(member)
+    reader, writer = world.client(alive), world.client(alive)
+    world.service.member_ended(dead, "it died")
+    assert reader("XREAD", "BLOCK", "0", "STREAMS", TOPIC, "0") == b""
+    writer("XADD", TOPIC, "*", "p", "1")
+    assert reader.heard() == message(TOPIC, 1, "1")
+
+
+def test_a_connection_of_another_instance_cannot_be_unblocked(world: World) -> None:
+    reader, stranger, friend = (world.client(Member(RUN, "g", index)) for index in (0, 1, 0))
+    number = reader("CLIENT", "ID")[1:-2].decode()
+    reader("XREAD", "BLOCK", "0", "STREAMS", TOPIC, "0")
+    assert stranger("CLIENT", "UNBLOCK", number) == b":0\r\n"
+    assert reader.heard() == b""
+    assert friend("CLIENT", "UNBLOCK", number) == b":1\r\n"
 
 
 def test_a_closed_connection_hears_nothing_more(world: World) -> None:

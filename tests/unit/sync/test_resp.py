@@ -45,6 +45,7 @@ def test_no_bytes_do_worse_than_end_the_connection(data: bytes) -> None:
         b"*x\r\n",
         b"*99999\r\n",
         b"*1\r\n$99999999\r\n",
+        encoded([b"XADD", bytes(100_000), bytes(100_000)]),
         b"*1\r\n$2\r\nabcd",
         b"*" + b"1" * 40,
     ],

@@ -294,6 +294,17 @@ def test_an_event_with_a_number_beyond_all_bounds_is_told(number: str) -> None:
     assert peer.told()[0]["publish"] == {"seq": 1}
 
 
+def test_a_signal_for_a_member_is_no_connection_of_it() -> None:
+    """Whether an instance has ever connected tells what to advise."""
+    service, member = Service(), Member("r1", "clients", 2)
+    service.begin_run("r1", [member], lambda *_: None)
+    service.signal(member, PREFIX + "states:ready")
+    assert service.connected("r1") == frozenset()
+    peer = Peer(service, member)
+    assert peer.signal(PREFIX + "states:ready") == 2
+    assert service.connected("r1") == {member}
+
+
 def test_waiting_says_who_waits_where() -> None:
     service = Service()
     member = Member("r1", "clients", 2)
