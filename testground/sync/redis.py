@@ -17,7 +17,9 @@ from typing import Protocol
 
 import msgspec
 
+from testground.sync import redis_arguments as arguments
 from testground.sync import resp, wire
+from testground.sync.redis_arguments import CommandError
 from testground.sync.service import Member, Service
 
 MAX_PENDING = 128
@@ -25,9 +27,6 @@ MAX_PENDING = 128
 
 MAX_QUEUED = 128
 """Commands of one transaction."""
-
-MAX_ENTRIES = 1000
-"""Messages of a topic in one reply, when the command does not say how many."""
 
 MAX_READ = 1 << 20
 """Bytes of messages after which a reply holds no further one; who reads asks on after the last that it got."""
@@ -41,10 +40,6 @@ class Timer(Protocol):
 
 CallLater = Callable[[float, Callable[[], None]], Timer]
 """Seconds, and what to do then."""
-
-
-class CommandError(Exception):
-    """An error reply; the connection goes on."""
 
 
 @dataclass(slots=True)
@@ -143,14 +138,14 @@ class RedisSession:
             return self._queue(name, command)
         return self._carry_out(name, command[1:], may_block=True)
 
-    def _carry_out(self, name: str, arguments: list[bytes], *, may_block: bool) -> bytes | None:
+    def _carry_out(self, name: str, given: list[bytes], *, may_block: bool) -> bytes | None:
         """The reply, or None when it comes later."""
         if name == "XREAD":
-            return self._xread(arguments, may_block=may_block)
+            return self._xread(given, may_block=may_block)
         handler = _HANDLERS.get(name)
         if handler is None:
             raise _unknown(name)
-        return handler(self, arguments)
+        return handler(self, given)
 
     def _queue(self, name: str, command: list[bytes]) -> bytes:
         assert self._queued is not None
@@ -190,16 +185,16 @@ class RedisSession:
             return resp.error(str(error))
         return reply or resp.NIL_ARRAY
 
-    def _ping(self, arguments: list[bytes]) -> bytes:
-        return resp.bulk(arguments[0]) if arguments else resp.simple("PONG")
+    def _ping(self, given: list[bytes]) -> bytes:
+        return resp.bulk(given[0]) if given else resp.simple("PONG")
 
-    def _select(self, arguments: list[bytes]) -> bytes:
-        if arguments != [b"0"]:
+    def _select(self, given: list[bytes]) -> bytes:
+        if given != [b"0"]:
             raise CommandError("there is one database: 0")
         return resp.OK
 
-    def _client(self, arguments: list[bytes]) -> bytes:
-        match [argument.upper() for argument in arguments]:
+    def _client(self, given: list[bytes]) -> bytes:
+        match [argument.upper() for argument in given]:
             case [b"ID"]:
                 return resp.integer(self._number)
             case [b"SETNAME", _]:
@@ -207,42 +202,42 @@ class RedisSession:
             case [b"UNBLOCK", number, *how]:
                 ended = resp.error("client unblocked via CLIENT UNBLOCK", "UNBLOCKED")
                 reply = ended if how == [b"ERROR"] else resp.NIL_ARRAY
-                return resp.integer(self._clients.unblock(_integer(number), self.member, reply))
+                return resp.integer(self._clients.unblock(arguments.integer(number), self.member, reply))
         raise CommandError("of CLIENT there are ID, SETNAME and UNBLOCK")
 
-    def _incr(self, arguments: list[bytes]) -> bytes:
-        [key] = _exactly(1, arguments, "INCR")
-        response = self._call(wire.Call("", signal_entry=wire.SignalEntry(_text(key))))
+    def _incr(self, given: list[bytes]) -> bytes:
+        [key] = arguments.exactly(1, given, "INCR")
+        response = self._call(wire.Call("", signal_entry=wire.SignalEntry(arguments.text(key))))
         if response.signal_entry is None:
             raise CommandError(response.error)
         return resp.integer(response.signal_entry.seq)
 
-    def _mget(self, arguments: list[bytes]) -> bytes:
-        counts = [self._session.count(_text(key)) for key in arguments]
+    def _mget(self, given: list[bytes]) -> bytes:
+        counts = [self._session.count(arguments.text(key)) for key in given]
         return resp.array(resp.bulk(b"%d" % count) if count else resp.NIL for count in counts)
 
-    def _get(self, arguments: list[bytes]) -> bytes:
-        [key] = _exactly(1, arguments, "GET")
-        count = self._session.count(_text(key))
+    def _get(self, given: list[bytes]) -> bytes:
+        [key] = arguments.exactly(1, given, "GET")
+        count = self._session.count(arguments.text(key))
         return resp.bulk(b"%d" % count) if count else resp.NIL
 
-    def _xadd(self, arguments: list[bytes]) -> bytes:
-        key, number, field, payload = _exactly(4, arguments, "XADD")
+    def _xadd(self, given: list[bytes]) -> bytes:
+        key, number, field, payload = arguments.exactly(4, given, "XADD")
         if number != b"*" or field != FIELD:
             raise CommandError("of XADD there is: XADD key * p payload")
-        publish = wire.Publish(_text(key), msgspec.Raw(payload))
+        publish = wire.Publish(arguments.text(key), msgspec.Raw(payload))
         response = self._call(wire.Call("", publish=publish))
         if response.publish is None:
             raise CommandError(response.error)
         return resp.bulk(_entry_id(response.publish.seq))
 
-    def _xlen(self, arguments: list[bytes]) -> bytes:
-        [key] = _exactly(1, arguments, "XLEN")
-        return resp.integer(self._session.length(_text(key)))
+    def _xlen(self, given: list[bytes]) -> bytes:
+        [key] = arguments.exactly(1, given, "XLEN")
+        return resp.integer(self._session.length(arguments.text(key)))
 
-    def _xread(self, arguments: list[bytes], *, may_block: bool) -> bytes | None:
-        count, block, keys, ids = _xread_arguments(arguments)
-        after = {_text(key): entry_id for key, entry_id in zip(keys, ids, strict=True)}
+    def _xread(self, given: list[bytes], *, may_block: bool) -> bytes | None:
+        count, block, keys, ids = arguments.xread(given)
+        after = {arguments.text(key): entry_id for key, entry_id in zip(keys, ids, strict=True)}
         read = Read({topic: self._index(topic, entry_id) for topic, entry_id in after.items()}, count)
         found = self._entries(read)
         if found or block is None or not may_block:
@@ -264,7 +259,7 @@ class RedisSession:
             self._session.replay()
 
     def _index(self, topic: str, entry_id: bytes) -> int:
-        return self._session.length(topic) if entry_id == b"$" else _integer(entry_id.partition(b"-")[0])
+        return self._session.length(topic) if entry_id == b"$" else arguments.integer(entry_id.partition(b"-")[0])
 
     def _entries(self, read: Read) -> bytes:
         """The reply to a read, or nothing while there is nothing to tell."""
@@ -328,41 +323,8 @@ _HANDLERS: dict[str, Callable[[RedisSession, list[bytes]], bytes]] = {
 }
 
 
-def _xread_arguments(arguments: list[bytes]) -> tuple[int, int | None, list[bytes], list[bytes]]:
-    """Count, milliseconds to block (0: for ever, None: not at all), keys and ids of `XREAD`."""
-    values: dict[bytes, int] = {}
-    place = 0
-    while place + 1 < len(arguments) and (option := arguments[place].upper()) in (b"COUNT", b"BLOCK"):
-        values[option] = _integer(arguments[place + 1])
-        place += 2
-    streams, rest = arguments[place : place + 1], arguments[place + 1 :]
-    half = len(rest) // 2
-    if [word.upper() for word in streams] != [b"STREAMS"] or not rest or len(rest) % 2:
-        raise CommandError("of XREAD there is: XREAD [COUNT n] [BLOCK ms] STREAMS key … id …")
-    return values.get(b"COUNT") or MAX_ENTRIES, values.get(b"BLOCK"), rest[:half], rest[half:]
-
-
 def _entry_id(seq: int) -> bytes:
     return b"%d-0" % seq
-
-
-def _exactly(number: int, arguments: list[bytes], name: str) -> list[bytes]:
-    if len(arguments) != number:
-        raise CommandError(f"wrong number of arguments for {name}")
-    return arguments
-
-
-def _integer(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 18:
-        raise CommandError("value is not an integer or out of range")
-    return int(text)
-
-
-def _text(key: bytes) -> str:
-    try:
-        return key.decode()
-    except UnicodeDecodeError as error:
-        raise CommandError("a key that is not UTF-8") from error
 
 
 def _unknown(name: str) -> CommandError:
