@@ -15,8 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import msgspec
-
 from testground.sync import redis_arguments as arguments
 from testground.sync import resp, wire
 from testground.sync.redis_arguments import CommandError
@@ -225,7 +223,7 @@ class RedisSession:
         key, number, field, payload = arguments.exactly(4, given, "XADD")
         if number != b"*" or field != FIELD:
             raise CommandError("of XADD there is: XADD key * p payload")
-        publish = wire.Publish(arguments.text(key), msgspec.Raw(payload))
+        publish = wire.Publish(arguments.text(key), arguments.json_value(payload))
         response = self._call(wire.Call("", publish=publish))
         if response.publish is None:
             raise CommandError(response.error)

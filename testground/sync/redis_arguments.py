@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
+
 MAX_ENTRIES = 1000
 """Messages of a topic in one reply, when the command does not say how many."""
 
@@ -27,6 +31,23 @@ def text(key: bytes) -> str:
         return key.decode()
     except UnicodeDecodeError as error:
         raise CommandError("a key that is not UTF-8") from error
+
+
+def json_value(argument: bytes) -> msgspec.Raw:
+    """One value and nothing else: the rest could pass for members of the request that this becomes a part of."""
+    try:
+        return msgspec.json.decode(argument, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return _odd_value(argument)
+
+
+def _odd_value(argument: bytes) -> msgspec.Raw:
+    """Half a character, as old SDKs may send it, has a place in JSON, which msgspec does not know."""
+    try:
+        json.loads(argument)
+    except (ValueError, RecursionError) as error:
+        raise CommandError("failed to unmarshal JSON") from error
+    return msgspec.Raw(argument)
 
 
 def xread(given: list[bytes]) -> tuple[int, int | None, list[bytes], list[bytes]]:

@@ -247,6 +247,22 @@ def test_a_connection_of_another_instance_cannot_be_unblocked(world: World) -> N
     assert friend("CLIENT", "UNBLOCK", number) == b":1\r\n"
 
 
+@pytest.mark.parametrize(
+    "payload",
+    ["", "x", "1 2", '1},"is_cancel":true,"x":{"y":1', '1},"publish":{"topic":"other","payload":2', "[" * 100_000],
+)
+def test_a_payload_that_is_no_json_value_is_refused(world: World, payload: str) -> None:
+    client = world.client()
+    assert client("XADD", TOPIC, "*", "p", payload) == b"-ERR failed to unmarshal JSON\r\n"
+    assert client("XLEN", TOPIC) == client("XLEN", "other") == b":0\r\n"
+
+
+def test_half_a_character_is_replaced_as_for_present_sdks(world: World) -> None:
+    client = world.client()
+    assert client("XADD", TOPIC, "*", "p", r'"a\ud800"') == b"$3\r\n1-0\r\n"
+    assert client("XREAD", "STREAMS", TOPIC, "0") == message(TOPIC, 1, r'"a\ufffd"')
+
+
 def test_a_closed_connection_hears_nothing_more(world: World) -> None:
     writer, reader = world.client(), world.client()
     reader("XREAD", "BLOCK", "0", "STREAMS", TOPIC, "0")
