@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -91,6 +92,12 @@ class DaemonConfig(_Section):
     max_upload_mb: int = Field(default=4096, ge=1)
     """Largest request body, and largest sum of unpacked files, in MiB."""
     scheduler: SchedulerConfig = SchedulerConfig()
+
+    @field_validator("root_url")
+    @classmethod
+    def _has_host(cls, value: str) -> str:
+        urlsplit(value)  # raises ValueError for what is only half an IPv6 address
+        return value
 
     @field_validator("slack_webhook_url", "github_api_url")
     @classmethod

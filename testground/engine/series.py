@@ -18,7 +18,7 @@ import msgspec
 from anyio import from_thread
 
 from testground.config import Home
-from testground.errors import RequestError, UnknownError
+from testground.errors import RequestError, RunError, UnknownError
 from testground.runners import outputs
 
 DAYS = 7
@@ -80,7 +80,7 @@ def _row(run: RunKey, metric: str, kind: str, home: Home, since: float) -> _Row:
     row = _Row()
     for file in _files(run, home):
         from_thread.check_cancelled()
-        with file.open("rb") as opened:
+        with _opened(file) as opened:
             for line in _lines(opened):
                 name, _, tags = line.name.partition(",")
                 value = line.measures.get("value")
@@ -99,6 +99,13 @@ def _files(run: RunKey, home: Home) -> Iterator[Path]:
     except UnknownError:
         return
     yield from (path for path in sorted(directory.glob("*/*/results.out")) if path.is_file())
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _lines(file: BinaryIO) -> Iterator[_Line]:

@@ -41,6 +41,7 @@ def test_disabled_needs_a_real_boolean(tmp_path):
         ("[daemon.scheduler]\ntask_timeout_min = inf\n", "daemon.scheduler.task_timeout_min"),
         ('daemon = "x"\n', "daemon"),
         ('[daemon]\nslack_webhook_url = "hooks.example/SECRET"\n', "daemon.slack_webhook_url: an address such as"),
+        ('[daemon]\nroot_url = "http://[::1"\n', "daemon.root_url: "),
         ('[daemon]\ngithub_api_url = "https:///api/SECRET"\n', "daemon.github_api_url: an address such as"),
     ],
 )

@@ -9,7 +9,7 @@ from anyio import to_thread
 from testground.config import Home
 from testground.engine import series
 from testground.engine.series import RunKey
-from testground.errors import RequestError
+from testground.errors import RequestError, RunError
 
 NOW = 1_795_458_290_449_700_904
 
@@ -111,3 +111,14 @@ async def test_what_is_not_a_file_is_left_out(home):
 async def test_a_name_of_another_form_is_refused(home, name):
     with pytest.raises(RequestError, match=": a series is named results.PLAN-CASE.METRIC.TYPE$"):
         await _table(name, [], home)
+
+
+async def test_a_file_that_cannot_be_opened_is_named(home, monkeypatch):
+    run = _run(home, [_line()])
+
+    def refuse(self, mode):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(RunError, match="results.out cannot be read: Permission denied"):
+        await _table("results.demo-ok.lat.point", [run], home)
