@@ -19,7 +19,6 @@ from testground.daemon.downloads import DOWNLOADS, Download
 from testground.daemon.exchange import Answer, Exchanges
 from testground.daemon.gate import Gate
 from testground.daemon.routes import ROUTES, Route
-from testground.engine.engine import Engine
 
 assert submit  # registers /build and /run
 
@@ -72,7 +71,7 @@ def create(exchanges: Exchanges, env: EnvConfig, listen: str) -> ASGIApp:
     for route in ROUTES:
         _add(app, route, exchanges)
     for download in DOWNLOADS:
-        _add_download(app, download, exchanges.engine)
+        _add_download(app, download, exchanges)
     _document(app)
     return Gate(app, env=env, listen=listen, methods=_methods())
 
@@ -104,9 +103,9 @@ def _add(app: FastAPI, route: Route, exchanges: Exchanges) -> None:
     )
 
 
-def _add_download(app: FastAPI, download: Download, engine: Engine) -> None:
+def _add_download(app: FastAPI, download: Download, exchanges: Exchanges) -> None:
     async def endpoint(request: Request) -> Response:
-        return await download.answer(engine, request)
+        return await download.answer(exchanges, request)
 
     summary, description = _words(download.fetch.__doc__)
     parameter = {"name": download.parameter, "in": "query", "required": True, "description": download.description}

@@ -15,9 +15,10 @@ import msgspec
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from testground.api.task import Journal, RunResult
+from testground.daemon.exchange import SHUTTING_DOWN, Exchanges
 from testground.engine.engine import Engine
 from testground.errors import RequestError, TestgroundError, UnknownError
 
@@ -51,15 +52,30 @@ class Download:
     """Stands in front of the reason, when there is nothing to fetch."""
     fetch: Callable[[Engine, str], Awaitable[Response]]
 
-    async def answer(self, engine: Engine, request: Request) -> Response:
+    async def answer(self, exchanges: Exchanges, request: Request) -> Response:
         wanted = request.query_params.get(self.parameter)
         if not wanted:
             return _text(self.missing, 400)
         try:
-            return await self.fetch(engine, wanted)
+            return _Admitted(exchanges, await self.fetch(exchanges.engine, wanted))
         except TestgroundError as error:
             status = 404 if isinstance(error, UnknownError) else 400 if isinstance(error, RequestError) else 500
             return _text(f"{self.failed}{error}", status)
+
+
+class _Admitted(Response):
+    """A response that the end of the daemon breaks off, however slowly its client reads."""
+
+    def __init__(self, exchanges: Exchanges, response: Response) -> None:
+        super().__init__()
+        self._exchanges = exchanges
+        self._response = response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._exchanges.admit() as admission:
+            await self._response(scope, receive, send)
+        if admission.cancelled_caught:
+            log.warning("a download broke off: %s", SHUTTING_DOWN)
 
 
 class _Stream(StreamingResponse):

@@ -214,6 +214,21 @@ def test_shutdown_ends_streams_runs_and_idle_connections(home: Home, tmp_path: P
         assert process.wait() == 0
 
 
+def test_shutdown_breaks_off_a_download_that_nobody_reads(home: Home, tmp_path: Path) -> None:
+    with daemon(home) as process:
+        program = f"head -c 50000000 /dev/urandom > $TEST_OUTPUTS_PATH/big\n{SUCCESS}"
+        task_id = submit(process.endpoint, tmp_path, program)
+        ask(process.endpoint, "/logs", {"task_id": task_id, "follow": True})
+        host, port = process.endpoint.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=DEADLINE) as connection:
+            connection.sendall(f"GET /outputs?run_id={task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert connection.recv(12) == b"HTTP/1.1 200"
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+    assert any("a download broke off: the daemon is shutting down" in line for line in process.lines)
+    assert not any("Traceback" in line for line in process.lines)
+
+
 def test_shutdown_ends_an_upload_that_has_stalled(home: Home) -> None:
     with daemon(home) as process:
         host, port = process.endpoint.removeprefix("http://").split(":")
