@@ -12,8 +12,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.upstream.client import GoClient
+    from tests.upstream.remote import Remote
 
 TESTGROUND = (sys.executable, "-m", "testground")
 REPOSITORY = Path(__file__).parents[2]
@@ -125,6 +130,29 @@ def daemon(home: Path) -> Iterator[None]:
 def cli(home: Path, daemon: None, tmp_path: Path) -> CommandLine:
     """Commands that find the daemon of the session."""
     return command_line(home, tmp_path)
+
+
+@pytest.fixture
+def go(home: Path, daemon: None, tmp_path: Path) -> GoClient:
+    """Upstream's client, which is told where the daemon of the session listens."""
+    from tests.acceptance import processes  # these import this module themselves
+    from tests.upstream import client
+
+    return client.create(tmp_path, processes.endpoint(home))
+
+
+@pytest.fixture(scope="session")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    from tests.upstream.remote import served
+
+    with served(tmp_path_factory.mktemp("upstream")) as remote:
+        yield remote
+
+
+@pytest.fixture
+def remote(upstream: Remote, tmp_path: Path) -> Remote:
+    """Our command line beside upstream's daemon, which serves the whole session."""
+    return upstream.inside(tmp_path)
 
 
 def command_line(home: Path, directory: Path) -> CommandLine:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import processes
 from tests.acceptance.processes import started
 from tests.upstream import client, programs
 from tests.upstream.client import GoClient
@@ -25,11 +24,6 @@ pytestmark = [
 
 UNKNOWN = "c0000000000000000000"
 MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \+0000 UTC"
-
-
-@pytest.fixture
-def go(home: Path, daemon: None, tmp_path: Path) -> GoClient:
-    return client.create(tmp_path, processes.endpoint(home))
 
 
 # -- plans, which are the client's own ------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import processes
 from tests.upstream import client, programs
 from tests.upstream.client import GoClient
 
@@ -26,11 +25,6 @@ def runs(**groups: str) -> str:
     return "".join(
         f'[[runs]]\nid = "{name}"\n{group}test_params = {{ word = "{word}" }}\n' for name, word in groups.items()
     )
-
-
-@pytest.fixture
-def go(home: Path, daemon: None, tmp_path: Path) -> GoClient:
-    return client.create(tmp_path, processes.endpoint(home))
 
 
 def test_all_runs_go_on_after_a_failed_one(go: GoClient) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
-from pathlib import Path
 
 import pytest
 
-from tests.acceptance import processes
 from tests.acceptance.conftest import REPOSITORY
 from tests.upstream import client, programs
 from tests.upstream.client import GoClient
@@ -22,11 +20,6 @@ pytestmark = [
     pytest.mark.skipif(bool(programs.missing()), reason=programs.missing()),
     pytest.mark.timeout(programs.BUILD_DEADLINE),
 ]
-
-
-@pytest.fixture
-def go(home: Path, daemon: None, tmp_path: Path) -> GoClient:
-    return client.create(tmp_path, processes.endpoint(home))
 
 
 def test_a_run_is_sent_waited_for_and_collected(go: GoClient) -> None:

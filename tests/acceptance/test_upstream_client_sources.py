@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import processes
 from tests.acceptance.processes import started
 from tests.upstream import client, programs
 from tests.upstream.client import GoClient
@@ -16,11 +15,6 @@ pytestmark = [
     pytest.mark.skipif(bool(programs.missing()), reason=programs.missing()),
     pytest.mark.timeout(programs.BUILD_DEADLINE),
 ]
-
-
-@pytest.fixture
-def go(home: Path, daemon: None, tmp_path: Path) -> GoClient:
-    return client.create(tmp_path, processes.endpoint(home))
 
 
 def test_an_sdk_and_dependencies_go_along(go: GoClient) -> None:

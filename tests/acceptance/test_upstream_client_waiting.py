@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance import processes
 from tests.acceptance.processes import started
 from tests.upstream import client, programs
 from tests.upstream.client import GoClient
@@ -23,11 +22,6 @@ pytestmark = [
 NARROW = "[daemon.scheduler]\nworkers = 1\nqueue_size = 2\n"
 BUILD = ("build", "single", "--plan", "shell", "--builder", "exec:generic")
 BRANCH = ("--metadata-repo", "some/repo", "--metadata-branch", "trunk")
-
-
-@pytest.fixture
-def go(home: Path, daemon: None, tmp_path: Path) -> GoClient:
-    return client.create(tmp_path, processes.endpoint(home))
 
 
 @pytest.fixture(scope="module")

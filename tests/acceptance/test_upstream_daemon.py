@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from tests.acceptance.conftest import REPOSITORY
 from tests.upstream import daemon, programs
-from tests.upstream.remote import BUILD_DEADLINE, MANIFEST, Remote, served, write_plan
+from tests.upstream.remote import BUILD_DEADLINE, MANIFEST, Remote, write_plan
 
 pytestmark = [
     pytest.mark.skipif(bool(programs.missing()), reason=programs.missing()),
@@ -64,17 +63,6 @@ id = "medium"
 test_params = { how = "failure" }
 groups = [{ id = "left" }]
 """
-
-
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    with served(tmp_path_factory.mktemp("upstream")) as remote:
-        yield remote
-
-
-@pytest.fixture
-def remote(upstream: Remote, tmp_path: Path) -> Remote:
-    return upstream.inside(tmp_path)
 
 
 def composition(remote: Remote, *parts: str) -> Path:

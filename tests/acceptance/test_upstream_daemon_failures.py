@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import signal
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import CommandLine
 from tests.upstream import daemon, programs
-from tests.upstream.remote import MANIFEST, Remote, home_with_events, served, write_plan
+from tests.upstream.remote import MANIFEST, Remote, home_with_events, write_plan
 
 pytestmark = [
     pytest.mark.skipif(bool(programs.missing()), reason=programs.missing()),
@@ -23,17 +22,6 @@ pytestmark = [
 
 UNKNOWN = "c0000000000000000000"
 NO_DOCKER = "Cannot connect to the Docker daemon at unix://"
-
-
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
-    with served(tmp_path_factory.mktemp("upstream")) as remote:
-        yield remote
-
-
-@pytest.fixture
-def remote(upstream: Remote, tmp_path: Path) -> Remote:
-    return upstream.inside(tmp_path)
 
 
 # -- asking and managing --------------------------------------------------------------------------------------------
