@@ -32,8 +32,11 @@ SERVER = f"testground/{version('testground')}"
 
 log = logging.getLogger(__name__)
 _SHOWN = 100
+_NO_TOKEN = "it has no token of daemon.tokens, as a header 'Authorization: Bearer TOKEN'"
 
 RawHeaders = list[tuple[bytes, bytes]]
+
+_TEXT: RawHeaders = [(b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff")]
 
 
 class Gate:
@@ -80,17 +83,19 @@ class Gate:
         problem = self._problem(Headers(scope=scope))
         if problem:
             log.warning("request refused: %s", problem, extra={"fields": {"req_id": scope[REQUEST_ID], "path": path}})
-            return 403, [], b""
+            if scope["method"] == "POST":
+                return 403, [], b""
+            return 403, _TEXT, f"request refused: {problem}\n".encode()
         return None
 
     def _problem(self, headers: Headers) -> str:
-        """Told to the daemon's log alone: clients of the original show nothing but the status."""
+        """Told to the daemon's log, and to who fetches: clients of the original, which post, show only the status."""
         if not self._own_host(headers):
             host = headers.get("host", "")[:_SHOWN]
             return f"its Host is {host!r}, which may be a web page's: listen for the network, or set daemon.tokens"
         if not self._own_origin(headers):
             return f"its Origin is {headers.get('origin', '')[:_SHOWN]!r}, another site's"
-        return "" if self._authorized(headers) else "it has no token of daemon.tokens"
+        return "" if self._authorized(headers) else _NO_TOKEN
 
     def _own_host(self, headers: Headers) -> bool:
         host = headers.get("host", "").lower()

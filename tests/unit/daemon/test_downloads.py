@@ -201,7 +201,9 @@ class TestGuarded:
 
     @pytest.mark.parametrize("path", ["/logs", "/outputs", "/journal", "/data"])
     async def test_a_token_is_needed(self, daemon: Any, path: str) -> None:
-        assert (await daemon.http.get(path)).status_code == 403
+        refused = await daemon.http.get(path)
+        assert refused.status_code == 403
+        assert "it has no token of daemon.tokens" in refused.text
         allowed = await daemon.http.get(path, headers={"Authorization": "Bearer secret"})
         assert allowed.status_code == 400
         foreign = {"Authorization": "Bearer secret", "Origin": "http://elsewhere.example"}
