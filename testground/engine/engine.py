@@ -331,7 +331,8 @@ def _store_path(env: EnvConfig) -> Path | None:
     if kind == "memory":
         return None
     if kind != "disk":
-        raise ConfigError(f"unknown task repo type: {kind}; there is: disk, memory")
+        key = "daemon.scheduler.task_repo_type"
+        raise ConfigError(f"{env.home.env_file}: {key}: unknown task repo type: {kind}; there is: disk, memory")
     return env.home.daemon / "tasks.db"
 
 

@@ -356,7 +356,7 @@ def test_embedded_daemon_takes_the_token_of_its_client(home: Home) -> None:
 
 def test_errors_at_start_are_raised_in_the_caller(home: Home) -> None:
     with (
-        pytest.raises(ConfigError, match="unknown task repo type"),
+        pytest.raises(ConfigError, match=r"toml: daemon\.scheduler\.task_repo_type: unknown task repo type: cloud"),
         embedded(env_of(home, scheduler={"task_repo_type": "cloud"})),
     ):
         pass
