@@ -160,7 +160,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # not TOML, not UTF-8, or more digits than Python reads
         raise ConfigError(f"found .env.toml at {path}, but failed to parse: {error}") from error
 
 

@@ -163,7 +163,7 @@ def _project_dependencies(plan: Path) -> list[str]:
         return []
     try:
         project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BuildError(f"pyproject.toml: {error}") from error
     dependencies = project.get("dependencies", []) if isinstance(project, dict) else None
     if not isinstance(dependencies, list) or not all(isinstance(item, str) for item in dependencies):

@@ -64,7 +64,7 @@ def _named(file: Path) -> Iterator[None]:
 def _with_artifacts(text: str, artifacts: dict[str, str], file: Path) -> str | None:
     """The text with nothing but the artifacts changed, or None if it does not list exactly these groups."""
     with contextlib.suppress(
-        CompositionError, tomllib.TOMLDecodeError, TOMLKitError, KeyError, TypeError, AttributeError
+        CompositionError, TOMLKitError, ValueError, RecursionError, KeyError, TypeError, AttributeError
     ):
         written = tomllib.loads(text)
         if [group["id"] for group in written["groups"]] != list(artifacts):

@@ -35,6 +35,8 @@ def test_disabled_needs_a_real_boolean(tmp_path):
     ("text", "mentions"),
     [
         ("[daemon\n", "line 1"),
+        pytest.param(f"a = {'9' * 5000}\n", "5000 digits", id="digits"),
+        pytest.param("a = " + "[" * 5000, "recursion", id="depth"),
         ('[daemon.scheduler]\nworkers = "two"\n', "daemon.scheduler.workers"),
         ("[daemon.scheduler]\nworkers = 0\n", "daemon.scheduler.workers"),
         ("[daemon.scheduler]\ntask_timeout_min = -0.5\n", "daemon.scheduler.task_timeout_min"),

@@ -253,6 +253,7 @@ TEMPLATES = [
     "[[groups]]\nid = '{{ .Env.SERVERS }}'\n[[groups]]\nid = 'clients'\n",
     "[[groups]]\nid = 'servers'\n[[groups]]\nid = 'clients'\n# {{ if true }}\n[[groups]]\nid = 'x'\n# {{ end }}",
     "{{ broken",
+    "{{/**/}}a = " + "9" * 5000,
 ]
 
 
