@@ -80,3 +80,5 @@ class Service:
             barrier.fail(f"run {run_id} has ended")
         for subscription in list(run.subscriptions()):
             subscription.fail(f"run {run_id} has ended")
+        run.topics.clear()  # they refer to the run: the garbage collector would let up to 1 GiB lie for long
+        run.states.clear()

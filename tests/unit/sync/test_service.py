@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -342,6 +343,23 @@ def test_the_end_of_a_run_forgets_its_keys_and_nothing_else() -> None:
     assert [peer.signal(PREFIX + "states:s"), peer.signal(other), peer.signal("plain")] == [1, 2, 2]
     assert peer.publish(PREFIX + "topics:t", 2)[0]["publish"] == {"seq": 1}
     service.end_run("unknown")
+
+
+def test_what_a_run_stored_is_gone_with_it_at_once() -> None:
+    """The garbage collector of a daemon that has little to do may not come by for long."""
+    service = Service()
+    service.begin_run("r1", [], lambda *_: None)
+    peer = Peer(service)
+    peer.publish(PREFIX + "topics:large", 1)
+    peer.ask("t", subscribe={"topic": PREFIX + "topics:large"})
+    gc.disable()
+    try:
+        service.end_run("r1")
+        peer.session.close()
+        left = [topic for topic in gc.get_objects() if isinstance(topic, runs.Topic) and topic.name == "large"]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 @pytest.mark.parametrize("message", [b"nonsense", b"[]", b'{"publish":{"topic":"t","payload":"\xff"}}'])
