@@ -61,6 +61,7 @@ class LocalInstance:
             running = await namespaces.spawn(
                 [artifact],
                 files=prepared.files,
+                home=prepared.home,
                 env=prepared.variables,
                 cwd=prepared.temp,
                 stdout=self.listener.stdout,

@@ -9,9 +9,11 @@ import asyncio
 import errno
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
+from typing import Any, TypeAlias
 
 import anyio
 from picows import (
@@ -41,6 +43,9 @@ PENDING_CONNECTIONS = 2048
 
 STOP_DEADLINE = 1.0
 """Seconds for all connections to answer a close when the service stops."""
+
+MemberOf: TypeAlias = Callable[[str], Member | None]
+"""By the address that a connection comes from: whose it is, when that is known."""
 
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 PING, CLOSE = WSMsgType.PING, WSMsgType.CLOSE
@@ -72,6 +77,14 @@ class SyncServer:
         door = await self._listen(host or self.host, port, member)
         self._doors.setdefault(member.run_id, []).append(door)
         return _port(door)
+
+    async def open_shared_door(self, run_id: str, door: socket.socket, member_of: MemberOf) -> None:
+        """Serve all members of a run at a socket that listens, and is this server's from now on.
+
+        `member_of` tells them apart by the address that they come from.
+        """
+        server = await self._listen_with(member_of, sock=door)
+        self._doors.setdefault(run_id, []).append(server)
 
     async def open_redis_door(self, member: Member) -> int:
         """A port where the member finds the service as Redis, for old SDKs. `OSError` if none is left."""
@@ -116,16 +129,18 @@ class SyncServer:
             await self._left_alone()
 
     async def _listen(self, host: str, port: int, member: Member | None) -> asyncio.Server:
+        return await self._listen_with(lambda peer: member, host=host, port=port)
+
+    async def _listen_with(self, member_of: MemberOf, **where: Any) -> asyncio.Server:
         def accept(request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
             if request.headers.get("Upgrade", "").lower() == "websocket":
-                return _Listener(self, member)
+                return _Listener(self, member_of)
             return _upgrade_required()
 
         with anyio.CancelScope(shield=True):  # asyncio leaves the socket open when it is cancelled after binding
             listener = await ws_create_server(
                 accept,
-                host,
-                port,
+                **where,
                 backlog=PENDING_CONNECTIONS,
                 enable_auto_pong=False,
                 max_frame_size=LARGEST_FRAME,
@@ -180,14 +195,16 @@ async def serve_alone(listen: str, on_ready: Callable[[str], None] | None = None
 class _Listener(WSListener):
     """Frames of one websocket, as picows reads them."""
 
-    def __init__(self, server: SyncServer, member: Member | None) -> None:
+    def __init__(self, server: SyncServer, member_of: MemberOf) -> None:
         self._server = server
-        self._member = member
+        self._member_of = member_of
         self._connection: Connection
         self._fragmented: WSMsgType | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        self._connection = self._server.connect(transport.underlying_transport, self._member)
+        peer = transport.underlying_transport.get_extra_info("peername")
+        member = self._member_of(peer[0] if peer else "")
+        self._connection = self._server.connect(transport.underlying_transport, member)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
