@@ -76,16 +76,21 @@ def bridge(index: int, name: str, mac: bytes) -> Request:
     return Request(f"a bridge ({name})", _NEWLINK, CREATE | EXCLUSIVE, body)
 
 
-def pair(name: str, bridge_index: int, peer: str, *, index: int, mac: bytes = b"", netns: int = -1) -> Request:
+def pair(
+    name: str, bridge_index: int, peer: str, *, indices: tuple[int, int], mac: bytes = b"", netns: int = -1
+) -> Request:
     """A veth pair: `name` is up and a port of a bridge, `peer` is down, in the namespace of the descriptor `netns`.
 
-    `index` and `mac` are the peer's.
+    `mac` is the peer's. The kernel heeds the index of a peer only where the other end has one, too.
     """
-    there = _link(index) + _attribute(3, peer.encode() + b"\0")
+    here, beyond = indices
+    there = _link(beyond) + _attribute(3, peer.encode() + b"\0")
     there += _attribute(1, mac) if mac else b""
     there += _number(28, netns) if netns >= 0 else b""
     kind = _attribute(1, b"veth\0") + _attribute(2, _attribute(1, there))
-    body = _link(0, up=True) + _attribute(3, name.encode() + b"\0") + _number(10, bridge_index) + _attribute(18, kind)
+    body = (
+        _link(here, up=True) + _attribute(3, name.encode() + b"\0") + _number(10, bridge_index) + _attribute(18, kind)
+    )
     return Request(f"a veth pair ({name})", _NEWLINK, CREATE | EXCLUSIVE, body)
 
 

@@ -27,8 +27,8 @@ PORTS = 1000
 LOOPBACK, ETH0, ETH1 = 1, 2, 3
 """Interface indices in an instance's namespace."""
 
-_CONTROL, _DATA = 10, 1010
-"""Interface index of the first bridge of each network."""
+_CONTROL, _DATA, _JOINTS, _PORTS = 10, 1010, 10_000, 100_000
+"""Interface indices in the hub: the first bridge of each network, what joins bridges, the instances' links."""
 
 _QUIET = {
     "/proc/sys/net/ipv6/conf/default/addr_gen_mode": "1",
@@ -101,10 +101,24 @@ class Hub:
     def _links(self, number: int, space: Space) -> list[Request]:
         """What the hub has of an instance."""
         control, data = space.control.ip, space.data.ip
-        bridge = number // PORTS
+        bridge, index = number // PORTS, _PORTS + 2 * number
         return [
-            layout.pair(f"c{number}", _CONTROL + bridge, "eth0", index=ETH0, mac=_mac(control), netns=space.netns),
-            layout.pair(f"d{number}", _DATA + bridge, "eth1", index=ETH1, mac=_mac(data), netns=space.netns),
+            layout.pair(
+                f"c{number}",
+                _CONTROL + bridge,
+                "eth0",
+                indices=(index, ETH0),
+                mac=_mac(control),
+                netns=space.netns,
+            ),
+            layout.pair(
+                f"d{number}",
+                _DATA + bridge,
+                "eth1",
+                indices=(index + 1, ETH1),
+                mac=_mac(data),
+                netns=space.netns,
+            ),
             layout.neighbour(_CONTROL, control, _mac(control)),
         ]
 
@@ -122,10 +136,10 @@ class Hub:
 
 def _joined(first: int, other: int) -> list[Request]:
     """A pair of links between two bridges."""
-    index = 10_000 + other
+    here, there = _JOINTS + 2 * other, _JOINTS + 2 * other + 1
     return [
-        layout.pair(f"to{other}", first, f"from{other}", index=index),
-        layout.up(index, bridge_index=other),
+        layout.pair(f"to{other}", first, f"from{other}", indices=(here, there)),
+        layout.up(there, bridge_index=other),
     ]
 
 
