@@ -103,7 +103,7 @@ class LinkRule(LinkShape):
 class NetworkConfig(WireModel):
     """One change of an instance's data network. Rules stay until another one for the same subnet (contract §4.6)."""
 
-    network: Str = ""
+    network: Str = Field("", validate_default=True)
     ipv4: Annotated[IPv4Interface | None, _address(IPv4Interface)] = Field(None, alias="IPv4")
     ipv6: Annotated[IPv6Interface | None, _address(IPv6Interface)] = Field(None, alias="IPv6")
     enable: Bool = False
