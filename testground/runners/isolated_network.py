@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -46,10 +47,6 @@ class IsolatedNetwork(HostNetwork):
         self._files: Mapping[str, Path] = {}
         self._sidecar: Sidecar
 
-    async def check(self) -> None:
-        if obstacle := await namespaces.obstacle(names.HOSTS):
-            raise RunError(f'local:exec: network = "isolated" needs a {names.HOSTS} for the instances: {obstacle}')
-
     @asynccontextmanager
     async def running(self, directory: Path) -> AsyncIterator[None]:
         run = self._run
@@ -62,9 +59,7 @@ class IsolatedNetwork(HostNetwork):
                     yield
                     tasks.cancel_scope.cancel()
         except SidecarError as error:
-            if not error.by_kernel:
-                raise
-            raise RunError(f'local:exec: network = "isolated": {error}. {namespaces.remedy()}') from error
+            raise RunError(f'local:exec: network = "isolated": {_explained(error)}') from error
         finally:
             for descriptor in self._homes.values():
                 os.close(descriptor)
@@ -117,6 +112,26 @@ class IsolatedNetwork(HostNetwork):
     async def _watch(self) -> None:
         await self._sidecar.died.wait()
         raise RunError(await to_thread.run_sync(self._sidecar.obituary))
+
+
+async def possible() -> tuple[bool, str]:
+    """Whether runs can have such networks on this machine, and how, or what would help."""
+    if sys.platform != "linux":
+        return False, "isolated networks exist on Linux only"
+    try:
+        async with open_sidecar("healthcheck", 1) as sidecar:
+            os.close(await sidecar.add(0, "healthcheck"))
+            sidecar.sync.close()
+            how = "as root" if sidecar.user is None else "in a user namespace for each run"
+    except SidecarError as error:
+        return False, _explained(error)
+    if obstacle := await namespaces.obstacle(names.HOSTS):
+        return False, obstacle
+    return True, f"instances can have isolated networks, {how}."
+
+
+def _explained(error: SidecarError) -> str:
+    return f"{error}. {namespaces.remedy()}" if error.by_kernel else str(error)
 
 
 def _hostnames(run_id: str, members: Sequence[Member]) -> list[str]:
