@@ -1,12 +1,11 @@
 """`network = "isolated"` of local:exec: real namespaces, real links, and what becomes of them.
 
-Everything here runs as who runs the tests; the last test runs the others once more as an ordinary user, if that is root.
+All run as who runs the tests; the last one runs the others once more as an ordinary user, if that is root.
 """
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
