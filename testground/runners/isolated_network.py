@@ -28,6 +28,10 @@ from testground.sidecar import topology
 from testground.sidecar.client import Sidecar, SidecarError, open_sidecar
 from testground.sync.service import Member
 
+REDIS = "testground-redis"
+
+VARIABLES = {"REDIS_HOST": REDIS, "SYNC_SERVICE_HOST": SYNC_SERVICE, "SYNC_SERVICE_PORT": str(SYNC_PORT)}
+
 
 class IsolatedNetwork(HostNetwork):
     """A namespace for each instance, with a link to the services and one to the other instances."""
@@ -35,8 +39,8 @@ class IsolatedNetwork(HostNetwork):
     sidecar = True
     subnet = str(topology.DATA)
 
-    def __init__(self, run: RunInput, members: Sequence[Member]) -> None:
-        super().__init__(run, redis=False)
+    def __init__(self, run: RunInput, members: Sequence[Member], *, redis: bool) -> None:
+        super().__init__(run, redis=redis)
         self._numbers = {member: number for number, member in enumerate(members)}
         self._hostnames = _hostnames(run.run_id, members)
         self._members = dict(zip(self._hostnames, members, strict=True))
@@ -53,6 +57,10 @@ class IsolatedNetwork(HostNetwork):
         try:
             async with open_sidecar(run.run_id, len(self._numbers)) as self._sidecar:
                 await run.sync.open_shared_door(run.run_id, self._sidecar.sync, self._by_address.get)
+                if self._redis:
+                    await run.sync.open_shared_redis_door(run.run_id, self._sidecar.redis, self._by_address.get)
+                else:
+                    self._sidecar.redis.close()
                 self._files = await to_thread.run_sync(names.write, directory, self._names())
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch)
@@ -73,12 +81,7 @@ class IsolatedNetwork(HostNetwork):
             raise OSError(0, str(error), "its network") from error
         self._run.sync.service.give_door(member)
         home = namespaces.Home(self._sidecar.user, network, hostname)
-        variables = {
-            "REDIS_HOST": "localhost",
-            "SYNC_SERVICE_HOST": SYNC_SERVICE,
-            "SYNC_SERVICE_PORT": str(SYNC_PORT),
-        }
-        return Place(variables, self._files, home)
+        return Place(VARIABLES, self._files, home)
 
     def started(self, member: Member) -> None:
         os.close(self._homes.pop(member))
@@ -107,7 +110,8 @@ class IsolatedNetwork(HostNetwork):
             hostname: str(topology.DATA[topology.FIRST_HOST + number])
             for number, hostname in enumerate(self._hostnames)
         }
-        return {SYNC_SERVICE: str(topology.CONTROL[1]), **hosts}
+        services = dict.fromkeys((SYNC_SERVICE, REDIS), str(topology.CONTROL[1]))
+        return services | hosts
 
     async def _watch(self) -> None:
         await self._sidecar.died.wait()
@@ -121,7 +125,8 @@ async def possible() -> tuple[bool, str]:
     try:
         async with open_sidecar("healthcheck", 1) as sidecar:
             os.close(await sidecar.add(0, "healthcheck"))
-            sidecar.sync.close()
+            for listener in (sidecar.sync, sidecar.redis):
+                listener.close()
             how = "as root" if sidecar.user is None else "in a user namespace for each run"
     except SidecarError as error:
         return False, _explained(error)

@@ -20,7 +20,7 @@ from testground.drivers import leftovers, reaper, trees
 from testground.errors import RunError, UnknownError
 from testground.health import Check
 from testground.plugins import Output, RunInput, Stop
-from testground.runners import outputs
+from testground.runners import isolated_network, outputs
 from testground.runners.instance import name_spooled
 from testground.runners.local_run import RUNNER, LocalExecConfig, LocalRun
 
@@ -69,7 +69,10 @@ class LocalExec:
             directory.mkdir(parents=True, exist_ok=True)
             return "directory created successfully."
 
-        return [Check("local-outputs-dir", probe, fix)]
+        return [
+            Check("local-outputs-dir", probe, fix),
+            Check("isolated-networks", isolated_network.possible, on_demand=True),
+        ]
 
     async def terminate(self, env: EnvConfig, output: Output) -> None:
         running = dict(self._running)

@@ -181,5 +181,5 @@ class LocalRun:
 
 def _network(run: RunInput, config: LocalExecConfig, members: Sequence[Member]) -> HostNetwork:
     if config.network == "isolated":
-        return IsolatedNetwork(run, members)
+        return IsolatedNetwork(run, members, redis=config.redis)
     return (HostSidecar if config.sidecar else HostNetwork)(run, redis=config.redis)

@@ -14,7 +14,7 @@ from testground.drivers import launcher
 from testground.sidecar import server
 from testground.sidecar.topology import TopologyError
 
-SYNC_PORT = 5050
+SYNC_PORT, REDIS_PORT = 5050, 6379
 
 
 def main(descriptor: int, instances: int) -> None:
@@ -25,15 +25,16 @@ def main(descriptor: int, instances: int) -> None:
     connection = socket.socket(fileno=descriptor)
     try:
         hub, user = server.open_hub(instances)
-        listener = hub.listen(SYNC_PORT)
+        listeners = [hub.listen(port) for port in (SYNC_PORT, REDIS_PORT)]
     except launcher.Failed as error:
         server.say(connection, {"refused": server.refused(error)}, [])
         return
     except (TopologyError, OSError) as error:
         server.say(connection, {"error": str(error)}, [])
         return
-    server.say(connection, {}, [listener.fileno(), *([user] if user is not None else [])])
-    listener.close()
+    server.say(connection, {}, [*(listener.fileno() for listener in listeners), *([user] if user is not None else [])])
+    for listener in listeners:
+        listener.close()
     with contextlib.suppress(ConnectionError):  # the daemon is gone
         anyio.run(server.Server(connection, hub).serve)
 

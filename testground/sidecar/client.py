@@ -56,6 +56,8 @@ class Sidecar:
         """The run's user namespace; none for root."""
         self.sync: socket.socket
         """Listens where the instances find the sync service."""
+        self.redis: socket.socket
+        """Listens where they find it as Redis."""
         self._process, self._connection = process, connection
         self._unsent = bytearray()
         self._received = bytearray()
@@ -86,8 +88,8 @@ class Sidecar:
             answer, descriptors = await self._answer(self._asked.append)
             if error := answer.get("refused") or answer.get("error"):
                 raise SidecarError(error, by_kernel="refused" in answer)
-            self.sync = socket.socket(fileno=descriptors[0])
-            self.user = descriptors[1] if len(descriptors) > 1 else None
+            self.sync, self.redis = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
+            self.user = descriptors[2] if len(descriptors) > 2 else None
             return
         raise SidecarError(f"the sidecar process has not made the run's network within {START_DEADLINE:g} seconds")
 

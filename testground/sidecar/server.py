@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from testground.drivers import launcher
@@ -33,6 +34,8 @@ class Server:
             request = json.loads(line)
             answer, descriptors = await self._carry_out(request)
             say(self._connection, {"id": request["id"], **answer}, descriptors)
+            if len(self._spaces) == self._hub.instances:
+                _reactor()
 
     async def _carry_out(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         try:
@@ -53,8 +56,7 @@ class Server:
         return {}, [space.netns]
 
     async def _configure(self, host: str, payload: object) -> dict[str, Any]:
-        from testground.sidecar import config  # not needed before, and slow to import
-
+        config, _ = _reactor()
         try:
             instance = self._instances.get(host) or await self._instance(host)
             change = config.parse(payload)
@@ -64,19 +66,26 @@ class Server:
         return {"state": change.callback_state}
 
     async def _instance(self, host: str) -> Instance:
-        from testground.sidecar.reactor import Instance, LinkInfo
-
+        _, reactor = _reactor()
         space = self._spaces[host]
-        instance = self._instances[host] = Instance(
+        instance: Instance = reactor.Instance(
             host,
             space.netns,
-            control=LinkInfo("eth0", space.control),
-            data=LinkInfo("eth1", space.data),
+            control=reactor.LinkInfo("eth0", space.control),
+            data=reactor.LinkInfo("eth1", space.data),
             services=[self._hub.control[1]],
             taken=self._taken,
         )
         await instance.initialise()
+        self._instances[host] = instance
         return instance
+
+
+def _reactor() -> tuple[ModuleType, ModuleType]:
+    """What changes networks. It is slow to import: once all instances have theirs, there is time for it."""
+    from testground.sidecar import config, reactor
+
+    return config, reactor
 
 
 def open_hub(instances: int) -> tuple[Hub, int | None]:

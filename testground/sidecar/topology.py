@@ -54,7 +54,7 @@ class Hub:
     """Makes the hub of a run with room for `instances`; this process is in its namespace afterwards."""
 
     def __init__(self, instances: int, *, control: IPv4Network = CONTROL, data: IPv4Network = DATA) -> None:
-        self.control, self.data = control, data
+        self.instances, self.control, self.data = instances, control, data
         room = min(control.num_addresses, data.num_addresses) - FIRST_HOST - 1
         if instances > room:
             raise TopologyError(f"the data network {data} has addresses for {room} instances, not for {instances}")

@@ -13,7 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
 from picows import (
@@ -30,7 +30,7 @@ from picows import (
 from testground.errors import SyncError
 from testground.sync.connection import Connection, Turns
 from testground.sync.redis_server import RedisDoors
-from testground.sync.service import Member, Service
+from testground.sync.service import Member, MemberOf, Service
 
 HANDSHAKE_DEADLINE = 60.0
 """Seconds from connecting to asking for a websocket; an instance of many may get no processor time for a while."""
@@ -43,9 +43,6 @@ PENDING_CONNECTIONS = 2048
 
 STOP_DEADLINE = 1.0
 """Seconds for all connections to answer a close when the service stops."""
-
-MemberOf: TypeAlias = Callable[[str], Member | None]
-"""By the address that a connection comes from: whose it is, when that is known."""
 
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 PING, CLOSE = WSMsgType.PING, WSMsgType.CLOSE
@@ -84,6 +81,11 @@ class SyncServer:
         `member_of` tells them apart by the address that they come from.
         """
         server = await self._listen_with(member_of, sock=door)
+        self._doors.setdefault(run_id, []).append(server)
+
+    async def open_shared_redis_door(self, run_id: str, door: socket.socket, member_of: MemberOf) -> None:
+        """As `open_shared_door`, for old SDKs that find the service as Redis."""
+        server = await self._redis.open_shared(door, member_of)
         self._doors.setdefault(run_id, []).append(server)
 
     async def open_redis_door(self, member: Member) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from testground.sync import wire
 from testground.sync.members import Member as Member
+from testground.sync.members import MemberOf as MemberOf
 from testground.sync.runs import OnConfig, OnEvent, Runs
 from testground.sync.runs import Wait as Wait
 from testground.sync.session import Session as Session
