@@ -212,7 +212,7 @@ class NetworkClient:
             raise
         except SyncError as error:
             self._link = before
-            raise NetworkRefusedError(str(error)) from error
+            raise NetworkRefusedError(str(error)) from None
 
 
 def _apart(change: Configuration) -> tuple[dict[str, Any], tuple[str, int]]:
