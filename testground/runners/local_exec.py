@@ -90,10 +90,13 @@ class LocalExec:
         return outputs.archive(outputs.find(env.home, self.id, run_id))
 
     async def reap(self, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
+        """Networks of their own need no more: a namespace is gone, with its links, once no process lives in it."""
         ended = await to_thread.run_sync(leftovers.kill, list(run_ids))
         for run_id in run_ids:
             await to_thread.run_sync(_tidy, env.home, run_id)
-        return [f"ended {len(ended)} leftover processes of interrupted runs"] if ended else []
+        if not ended:
+            return []
+        return [f"ended {len(ended)} leftover processes of interrupted runs, and with them their networks, if any"]
 
     async def close(self) -> None:
         await to_thread.run_sync(reaper.shared.close)
