@@ -7,6 +7,8 @@ Nothing has a name outside: all is gone once no process and no descriptor holds 
 from __future__ import annotations
 
 import errno
+import functools
+import operator
 import os
 import socket
 from dataclasses import dataclass
@@ -144,8 +146,13 @@ def _joined(first: int, other: int) -> list[Request]:
 
 
 def _mac(host: IPv4Address, number: int = 0) -> bytes:
-    """Locally administered, after the address as Docker does it; `number` tells bridges from each other."""
-    return b"\x02" + (number % 256).to_bytes() + host.packed
+    """Locally administered, after the address as Docker does it; `number` tells bridges from each other.
+
+    Two of them differ in more than one bit: a packet that a plan has corrupted must not teach a bridge that an instance
+    has moved.
+    """
+    parity = functools.reduce(operator.xor, host.packed, number % 256)
+    return b"\x02" + parity.to_bytes() + host.packed
 
 
 def _namespace() -> int:
