@@ -69,6 +69,11 @@ def link_up(index: int, up: bool) -> bytes:
     return _encode(ifinfmsg, _NEWLINK, index=index, flags=_IFF_UP if up else 0, change=_IFF_UP)
 
 
+def link_segments(index: int, most: int) -> bytes:
+    """How many packets' worth programs hand to a link as one, which its queues take for one packet."""
+    return _encode(ifinfmsg, _NEWLINK, index=index, attrs=[("IFLA_GSO_MAX_SEGS", most)])
+
+
 def add_address(index: int, address: Address) -> bytes:
     return _address(_NEWADDR, index, address, CREATE | EXCLUSIVE)
 

@@ -10,13 +10,14 @@ import errno
 from collections.abc import Mapping
 
 from testground.errors import NetworkError
-from testground.sidecar import messages, rtsocket
+from testground.sidecar import messages, rtsocket, shaping
 from testground.sidecar.config import LinkShape, Subnet
 from testground.sidecar.rtsocket import RoutingSocket
 
 _FIRST_BRANCH = 0x10
 _LAST_BRANCH = 0xFFFE
-_PLAIN = LinkShape()
+_TWO_NETEMS = "duplicating netems"
+"""In the words of kernels that refuse a tree with two, one of which duplicates."""
 
 
 class Queues:
@@ -26,7 +27,8 @@ class Queues:
         self._kernel = kernel
         self._index = index
         self._planted = False
-        self._has_netem = True
+        self._segments = shaping.MOST_SEGMENTS
+        self._emulated: set[int] = set()
         self._branches: dict[Subnet, int] = {}
 
     def shape(self, default: LinkShape, branches: Mapping[Subnet, LinkShape]) -> None:
@@ -34,6 +36,7 @@ class Queues:
         if default.plain and not branches and not self._planted:
             return
         self._plant()
+        self._cut(min(map(shaping.segments, (default, *branches.values()))))
         self._set(messages.DEFAULT_CLASS, default)
         before = dict(self._branches)
         for subnet, shape in branches.items():
@@ -45,6 +48,7 @@ class Queues:
         for subnet in before.keys() - branches.keys():
             with rtsocket.tolerated(errno.ENOENT):
                 self._kernel.request(messages.no_branch(self._index, before[subnet]))
+            self._emulated.discard(before[subnet])
 
     def _plant(self) -> None:
         try:
@@ -54,16 +58,21 @@ class Queues:
             raise _explained(error, "limited rates", "HTB", "NET_SCH_HTB") from error
         self._planted = True
 
+    def _cut(self, segments: int) -> None:
+        """Connections notice when they look for their route again, new ones at once."""
+        if segments != self._segments:
+            self._kernel.request(messages.link_segments(self._index, segments))
+            self._segments = segments
+
     def _set(self, minor: int, shape: LinkShape) -> None:
         self._kernel.request(messages.branch(self._index, minor, shape))
-        if not self._has_netem and not shape.emulated:
+        if not shape.emulated and minor not in self._emulated:
             return
         try:
             self._kernel.request(messages.queue(self._index, minor, shape))
         except OSError as error:
-            if error.errno != errno.ENOENT or shape.emulated:
-                raise _explained(error, _emulated(shape), "netem", "NET_SCH_NETEM") from error
-            self._has_netem = False
+            raise _explained(error, _emulated(shape), "netem", "NET_SCH_NETEM") from error
+        self._emulated.add(minor)
 
     def _branch(self, subnet: Subnet) -> int:
         if subnet not in self._branches:
@@ -90,6 +99,8 @@ def _emulated(shape: LinkShape) -> str:
 
 
 def _explained(error: OSError, wish: str, part: str, option: str) -> OSError | NetworkError:
+    if _TWO_NETEMS in (error.strerror or ""):
+        return NetworkError("this kernel does not duplicate on a link that also delays or loses by another rule")
     if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
         return error
     return NetworkError(f"this kernel has no {part} (CONFIG_{option}), which {wish} would need")

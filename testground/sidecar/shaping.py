@@ -12,6 +12,9 @@ UNLIMITED = 125_000_000_000
 SPARE_PACKETS = 1000
 """How many wait for their turn at a limited rate; a bridge or a router holds about as many."""
 
+MOST_SEGMENTS = 65_535
+"""Linux's own limit."""
+
 _PACKETS_PER_SECOND = 2_000_000
 """More than one core sends."""
 _SMALLEST_PACKET = 64
@@ -71,6 +74,13 @@ def netem(shape: LinkShape) -> dict[str, Any]:
             ("TCA_NETEM_JITTER64", shape.jitter),
         ],
     }
+
+
+def segments(shape: LinkShape) -> int:
+    """How many packets may share a turn, a millisecond's worth, and a fate: one where packets have fates."""
+    if any((shape.loss, shape.corrupt, shape.reorder, shape.duplicate)):
+        return 1
+    return min(max(int(rate(shape) * _BURST_SECONDS / _QUANTUM), 1), MOST_SEGMENTS)
 
 
 def queue_packets(shape: LinkShape) -> int:
