@@ -23,18 +23,18 @@ class Peer:
 
     def __init__(self, number: int, space: Space, taken: dict[Any, str], services: list[Any]) -> None:
         self.space = space
+        self.ip = str(space.data.ip)
         self.host = f"{number:012x}"
         links = {"control": LinkInfo("eth0", space.control), "data": LinkInfo("eth1", space.data)}
         self.instance = Instance(self.host, space.netns, services=services, taken=taken, **links)
         asyncio.run(self.instance.initialise())
 
-    @property
-    def ip(self) -> str:
-        return str(self.space.data.ip)
-
     def apply(self, **members: Any) -> None:
         """`default`, `rules` and other members of a configuration; it is enabled and default unless they say so."""
-        asyncio.run(self.instance.apply(config.parse({"network": "default", "enable": True} | members)))
+        change = config.parse({"network": "default", "enable": True} | members)
+        asyncio.run(self.instance.apply(change))
+        if change.ipv4:
+            self.ip = str(change.ipv4.ip)
 
     def inside(self, call: Callable[[], T]) -> T:
         return rtsocket.inside(self.space.netns, call)
@@ -50,6 +50,8 @@ def networks(count: int) -> Iterator[list[Peer]]:
     """That many instances of one run."""
     with ThreadPoolExecutor(1) as namespaces, ExitStack() as held:
         hub = namespaces.submit(Hub, count).result()
+        held.callback(os.close, hub._netns)
+        held.callback(hub._channel.close)
         taken: dict[Any, str] = {}
         peers = []
         for number in range(count):
