@@ -26,7 +26,7 @@ class FilterAction(enum.IntEnum):
     REJECT = 1
     """The sender is told."""
     DROP = 2
-    """The sender is left waiting."""
+    """The packets vanish. Connections wait for answers; a program that opens a new one may get an error."""
 
 
 class Shaping(TypedDict, total=False):
