@@ -406,6 +406,34 @@ await meet(init, "done")
     assert [noted(isolated, "reached", index) for index in range(7)] == [["reached"] * 7] * 7
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_1200_instances_on_one_data_network(isolated):
+    first = plan(
+        isolated,
+        """
+server = await serve()
+await init.sync.signal_and_wait("listening", 2)
+await init.sync.barrier("reached", 1)
+""",
+        "first.py",
+    )
+    last = plan(
+        isolated,
+        """
+await init.sync.signal_and_wait("listening", 2)
+note("seen", [init.net.get_data_network_ip(), await reach("16.0.0.2")])
+await init.sync.signal_entry("reached")
+""",
+        "last.py",
+    )
+    between = RunGroupInput("many", 1198, isolated.script("many.sh", OK))
+    groups = (RunGroupInput("g", 1, first), between, RunGroupInput("last", 1, last))
+    result = await isolated.run(*groups, timeout=150)
+    assert str(result) == "outcome = success (g:1/1 last:1/1 many:1198/1198)"
+    assert json.loads(isolated.outputs("last").joinpath("seen").read_text()) == ["16.0.4.177", "reached"]
+
+
 FEW_PORTS = """
 import sys
 sys.path[:] = sys.argv[3].split("\\n")
