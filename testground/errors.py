@@ -15,6 +15,7 @@
     │   ├── UnreachableError    no daemon answers at the endpoint
     │   └── StreamError         the daemon's answer broke off or is not in its format
     ├── AuthError               the daemon refuses the token
+    ├── NetworkError            a change of an instance's network that cannot be made
     └── SyncError               the sync service refused a request
         ├── SyncLostError       the connection to the sync service is gone
         └── PeerLostError       a barrier or subscription that a dead instance will never meet
@@ -105,6 +106,10 @@ class StreamError(DaemonError):
 
 class AuthError(TestgroundError):
     code = "auth"
+
+
+class NetworkError(TestgroundError):
+    code = "network"
 
 
 class SyncError(TestgroundError):

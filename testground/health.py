@@ -22,6 +22,8 @@ class Check:
     name: str
     probe: Probe
     fix: Fix | None = None
+    on_demand: bool = False
+    """Runs do without it: it tells what is possible, to who asks."""
 
 
 @dataclass(frozen=True, slots=True)

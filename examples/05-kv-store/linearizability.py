@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+OPEN = 1 << 62
+"""The end of a write that nobody confirmed: it may take effect at any later time, or never."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -57,9 +60,13 @@ def describe(operations: Sequence[Operation], origin: int) -> str:
     """One operation a line, in the order of their starts, with milliseconds since `origin`."""
     return "\n".join(
         f"    client {call.client} {_VERBS[call.kind]} {call.value or 'nothing':<6}"
-        f" from {(call.start - origin) / 1e6:8.3f} ms to {(call.end - origin) / 1e6:8.3f} ms"
+        f" from {(call.start - origin) / 1e6:8.3f} ms to {_end(call, origin)}"
         for call in sorted(operations, key=lambda operation: operation.start)
     )
+
+
+def _end(call: Operation, origin: int) -> str:
+    return "nobody knows when" if call.end == OPEN else f"{(call.end - origin) / 1e6:8.3f} ms"
 
 
 _VERBS = {"read": "read ", "write": "wrote"}

@@ -1,6 +1,9 @@
 """Starts a program in a mount namespace of its own, where other files stand in the place of some of the machine's.
 
-    python -I -S launcher.py REPORT [SOURCE TARGET]... -- [PROGRAM [ARGUMENT]...]
+    python -I -S launcher.py REPORT USER NETWORK HOSTNAME [SOURCE TARGET]... -- [PROGRAM [ARGUMENT]...]
+
+USER and NETWORK are descriptors of namespaces that it shall live in, or `-`. With HOSTNAME, which may be empty, the
+machine has that name for it.
 
 Run as a script by `namespaces`, once per instance: standard library only, and as little of it as will do. What goes
 wrong before the program runs is written to the descriptor REPORT as `STEP⏎ERRNO`. Without a program it only tries.
@@ -14,7 +17,10 @@ import os
 import sys
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
 CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+PR_CAPBSET_DROP, CAP_NET_ADMIN = 24, 12
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -28,12 +34,13 @@ class Failed(Exception):
         self.report = f"{step}\n{errno}".encode()
 
 
-def main(report: int, arguments: list[str]) -> None:
+def main(report: int, user: str, network: str, hostname: str, arguments: list[str]) -> None:
     end = arguments.index("--")
     files, program = arguments[:end], arguments[end + 1 :]
     os.set_inheritable(report, False)
     try:
-        leave()
+        join(user, network)
+        leave(hostname)
         for source, target in zip(files[::2], files[1::2], strict=True):
             mount(source, target, MS_BIND)
         if program:
@@ -43,17 +50,35 @@ def main(report: int, arguments: list[str]) -> None:
         sys.exit(1)
 
 
-def leave() -> None:
+def join(user: str, network: str) -> None:
+    """Into namespaces that exist. The program cannot change the links and routes that it finds there."""
+    if user != "-":
+        enter(int(user), "the run's user namespace", CLONE_NEWUSER)
+    if network != "-":
+        enter(int(network), "the instance's network namespace", CLONE_NEWNET)
+        if _libc.prctl(PR_CAPBSET_DROP, CAP_NET_ADMIN, 0, 0, 0):
+            raise Failed("giving up a capability", ctypes.get_errno())
+
+
+def leave(hostname: str) -> None:
     """Into a mount namespace of one's own; for others than root in a user namespace, with the same user and group."""
+    flags = CLONE_NEWNS | (CLONE_NEWUTS if hostname else 0)
     try:
-        unshare("a mount namespace", CLONE_NEWNS)
+        unshare("a mount namespace", flags)
     except Failed:
-        user, group = os.geteuid(), os.getegid()
-        unshare("a user namespace", CLONE_NEWUSER | CLONE_NEWNS)
-        write("/proc/self/setgroups", "deny")
-        write("/proc/self/uid_map", f"{user} {user} 1")
-        write("/proc/self/gid_map", f"{group} {group} 1")
+        own_user_namespace(flags)
     mount("none", "/", MS_REC | MS_PRIVATE)  # what is mounted here must not appear on the machine
+    if hostname and _libc.sethostname(hostname.encode(), len(hostname)):
+        raise Failed("a hostname", ctypes.get_errno())
+
+
+def own_user_namespace(flags: int = 0) -> None:
+    """And into other new namespaces along with it, where this process may do what root may."""
+    user, group = os.geteuid(), os.getegid()
+    unshare("a user namespace", CLONE_NEWUSER | flags)
+    write("/proc/self/setgroups", "deny")
+    write("/proc/self/uid_map", f"{user} {user} 1")
+    write("/proc/self/gid_map", f"{group} {group} 1")
 
 
 def start(program: list[str]) -> None:
@@ -67,6 +92,13 @@ def start(program: list[str]) -> None:
         os.execve(program[0], program, environment)
     except OSError as error:
         raise Failed("", error.errno or 0) from error
+
+
+def enter(namespace: int, what: str, kind: int) -> None:
+    """`namespace`: its descriptor, which the program will not have."""
+    os.set_inheritable(namespace, False)
+    if _libc.setns(namespace, kind):
+        raise Failed(what, ctypes.get_errno())
 
 
 def unshare(what: str, flags: int) -> None:
@@ -88,4 +120,4 @@ def write(path: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5:])

@@ -154,7 +154,8 @@ async def _build_for_run(
 
 
 async def _check_health(runner: Runner, env: EnvConfig, output: Output) -> None:
-    report = await health.examine(runner.checks(env), fix=True)
+    checks = [check for check in runner.checks(env) if not check.on_demand]
+    report = await health.examine(checks, fix=True)
     if report.fixes_failed:
         raise RunError(f"healthcheck fixes failed; aborting:\n{report}")
     if report.checks_failed:

@@ -11,7 +11,8 @@ import errno
 import platform
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,11 @@ SYNC_SERVICE, SYNC_PORT = "testground-sync-service", 5050
 
 ADDRESSES_TRIED = 20
 
+REFUSAL = (
+    "network configuration refused: this runner shapes no network; the instances share that of their machine "
+    '(local:exec, network = "host")'
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -36,6 +42,8 @@ class Place:
 
     variables: dict[str, str]
     files: Mapping[str, Path] = field(default_factory=dict)
+    home: namespaces.Home | None = None
+    """The namespaces that it lives in, when they are not the machine's."""
 
 
 class HostNetwork:
@@ -43,14 +51,17 @@ class HostNetwork:
 
     sidecar = False
     subnet = "127.1.0.0/16"
-    refusal = ""
-    """Why network configurations are refused; without a sidecar SDKs do not send them."""
 
     def __init__(self, run: RunInput, *, redis: bool) -> None:
         self._run, self._redis = run, redis
 
     async def check(self) -> None:
         """Raises `RunError` when instances cannot live here."""
+
+    @asynccontextmanager
+    async def running(self, directory: Path) -> AsyncIterator[None]:
+        """Around the whole of the run; `directory` is its own."""
+        yield
 
     async def place(self, member: Member, directory: Path) -> Place:
         """Open the doors of an instance that is about to start; `directory` is its own. Raises `OSError`."""
@@ -59,6 +70,10 @@ class HostNetwork:
 
     def started(self, member: Member) -> None:
         """The instance runs."""
+
+    def configure(self, hostname: str, payload: bytes, answer: Callable[[str], None]) -> None:
+        """What was published for a sidecar; there is none. `answer` gets the reason why it is refused, or nothing."""
+        answer("")
 
     async def _variables(self, member: Member, host: str, port: int) -> dict[str, str]:
         variables = {"REDIS_HOST": "localhost", "SYNC_SERVICE_HOST": host, "SYNC_SERVICE_PORT": str(port)}
@@ -74,10 +89,6 @@ class HostSidecar(HostNetwork):
     sidecar = True
     subnet = "127.0.0.0/8"
     """SDKs look for an interface with an address in it, and find 127.0.0.1 (contract §4.2)."""
-    refusal = (
-        "network configuration refused: this runner shapes no network; the instances share that of their machine "
-        '(local:exec, network = "host")'
-    )
 
     async def check(self) -> None:
         if obstacle := await namespaces.obstacle(names.HOSTS):
@@ -105,6 +116,9 @@ class HostSidecar(HostNetwork):
         run = self._run
         state = f"run:{run.run_id}:plan:{run.plan}:case:{run.case}:states:{NETWORK_INITIALIZED}"
         run.sync.service.signal(member, state)
+
+    def configure(self, hostname: str, payload: bytes, answer: Callable[[str], None]) -> None:
+        answer(REFUSAL)
 
     async def _door(self, member: Member) -> str:
         for tries_left in reversed(range(ADDRESSES_TRIED)):

@@ -21,7 +21,7 @@ from testground.drivers import leftovers, reaper, trees
 from testground.errors import RunError, UnknownError
 from testground.health import Check
 from testground.plugins import Output, RunInput, Stop
-from testground.runners import outputs
+from testground.runners import isolated_network, outputs
 from testground.runners.instance import name_spooled
 from testground.runners.local_run import RUNNER, LocalExecConfig, LocalRun
 
@@ -73,7 +73,10 @@ class LocalExec:
             directory.mkdir(parents=True, exist_ok=True)
             return "directory created successfully."
 
-        return [Check("local-outputs-dir", probe, fix)]
+        return [
+            Check("local-outputs-dir", probe, fix),
+            Check("isolated-networks", isolated_network.possible, on_demand=True),
+        ]
 
     async def terminate(self, env: EnvConfig, output: Output) -> None:
         running = dict(self._running)
@@ -91,10 +94,13 @@ class LocalExec:
         return outputs.archive(outputs.find(env.home, self.id, run_id))
 
     async def reap(self, run_ids: Sequence[str], env: EnvConfig) -> list[str]:
+        """Networks of their own need no more: a namespace is gone, with its links, once no process lives in it."""
         ended = await to_thread.run_sync(leftovers.kill, list(run_ids))
         for run_id in run_ids:
             await to_thread.run_sync(_tidy, env.home, run_id)
-        return [f"ended {len(ended)} leftover processes of interrupted runs"] if ended else []
+        if not ended:
+            return []
+        return [f"ended {len(ended)} leftover processes of interrupted runs, and with them their networks, if any"]
 
     async def close(self) -> None:
         await to_thread.run_sync(reaper.shared.close)

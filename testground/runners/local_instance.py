@@ -70,6 +70,7 @@ class LocalInstance:
             return await namespaces.spawn(
                 [self.group.artifact],
                 files=prepared.files,
+                home=prepared.home,
                 env=prepared.variables,
                 cwd=prepared.temp,
                 stdout=self.listener.stdout,

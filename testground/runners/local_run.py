@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import Any, Literal
 import anyio
 
 from testground.api.task import RunResult
+from testground.drivers import namespaces
 from testground.errors import unwrapped
 from testground.plugins import ComponentConfig, RunGroupInput, RunInput
 from testground.runners import advice, environment, events, outputs, verdict
 from testground.runners.host_network import HostNetwork, HostSidecar
 from testground.runners.instance import Stage
+from testground.runners.isolated_network import IsolatedNetwork
 from testground.runners.local_instance import WAITING, LocalInstance
 from testground.sync.service import Member, Wait
 
@@ -31,11 +33,13 @@ STATES = ("running", "ok", "failed")
 class LocalExecConfig(ComponentConfig):
     """Options of `local:exec`."""
 
-    network: Literal["host"] = "host"
-    """The instances share the machine's network."""
+    network: Literal["host", "isolated"] = "host"
+    """`host`: the instances share the machine's network. `isolated`: each has addresses of its own in networks of the
+    run, with a sidecar. Linux only."""
 
     sidecar: bool = False
-    """Do for them what a sidecar does at their start, for plans that need one, as all on sdk-rust do. Linux only."""
+    """On the host's network, do what a sidecar does at their start, for plans that need one, as all on sdk-rust
+    do. Linux only."""
 
     redis: bool = False
     """The sync service also speaks Redis, at `REDIS_HOST` and `REDIS_PORT`: for plans on sdk-go 0.2.6 or 0.2.7."""
@@ -50,6 +54,7 @@ class Prepared:
     temp: Path
     files: Mapping[str, Path]
     """What it finds at some of the machine's paths."""
+    home: namespaces.Home | None
 
 
 class LocalRun:
@@ -57,7 +62,6 @@ class LocalRun:
 
     def __init__(self, run: RunInput, config: LocalExecConfig, work: Path) -> None:
         self._run, self._config, self._work = run, config, work
-        self.network = (HostSidecar if config.sidecar else HostNetwork)(run, redis=config.redis)
         self.stage = Stage(run.output, time.monotonic())
         self._start_time = datetime.now(UTC)
         self._outputs = outputs.directory(run.env.home, RUNNER, run.plan, run.run_id)
@@ -65,16 +69,17 @@ class LocalRun:
             LocalInstance(self, group, index) for group in run.groups for index in range(group.instances)
         ]
         self._by_member = {instance.member: instance for instance in self._instances}
+        self.network = _network(run, config, list(self._by_member))
         self._states = {group.id: Counter({WAITING: group.instances}) for group in run.groups}
         self._first_waits: list[Wait] | None = None
 
     async def carry_out(self) -> RunResult:
-        run, refusal = self._run, self.network.refusal
-        await self.network.check()
-        run.sync.service.begin_run(run.run_id, self._by_member, self._on_event, network_refusal=refusal)
+        run, network = self._run, self.network
+        await network.check()
+        run.sync.service.begin_run(run.run_id, self._by_member, self._on_event, on_config=network.configure)
         try:
             with unwrapped():
-                async with anyio.create_task_group() as tasks:
+                async with network.running(self._work), anyio.create_task_group() as tasks:
                     tasks.start_soon(self._stop_early, tasks.cancel_scope)
                     await self._live()
                     tasks.cancel_scope.cancel()
@@ -162,13 +167,19 @@ class LocalRun:
         )
         extras = {
             "HOME": os.environ.get("HOME", str(temp)),
-            "HOSTNAME": platform.node(),
+            "HOSTNAME": place.home.hostname if place.home is not None else platform.node(),
             "INFLUXDB_URL": self._run.env.daemon.influxdb_endpoint,
             "PATH": os.environ.get("PATH", os.defpath),
             "TMPDIR": str(temp),
         }
-        return Prepared({**variables, **place.variables, **extras}, target, temp, place.files)
+        return Prepared({**variables, **place.variables, **extras}, target, temp, place.files, place.home)
 
     @property
     def run(self) -> RunInput:
         return self._run
+
+
+def _network(run: RunInput, config: LocalExecConfig, members: Sequence[Member]) -> HostNetwork:
+    if config.network == "isolated":
+        return IsolatedNetwork(run, members, redis=config.redis)
+    return (HostSidecar if config.sidecar else HostNetwork)(run, redis=config.redis)

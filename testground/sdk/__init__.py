@@ -30,10 +30,15 @@ plain `def` runs in a thread of its own and gets a `BlockingInitContext`, whose 
 to the sync service. The exit code is 0, 1 or 2. Other SDKs exit with 0 whatever happened, so runners look at the events
 first.
 
-**Units.** Durations are seconds, sizes bytes, bandwidths bits per second, losses percent.
+**Units.** Durations are seconds, sizes bytes, bandwidths bits per second, losses percent. Those of the network may be
+text with their unit.
 
 **Waiting.** Nothing has a timeout of its own: use `asyncio.timeout`. When an instance dies, what the others wait for in
 vain raises `PeerLostError`, which says who is missing.
+
+**Network.** Where there is a sidecar, `init.net.configure(latency="100ms", bandwidth="20Mbit", loss="1%")` shapes what
+the instance sends, `async with init.net.shaped(…)` does so for a block, and `init.net.partition("left", "right")` parts
+groups after all have called `init.net.meet()`.
 
 **Output.** `env.record_message` tells those who watch, `env.logger` writes structured lines, `print` works. What is
 written below `env.outputs_path` is collected; `env.R()` and `env.D()` write metrics there.
@@ -54,14 +59,10 @@ from testground.sdk.environ import EnvError
 from testground.sdk.instruments import Counter, Ewma, FunctionGauge, Gauge, Histogram, Meter, Timer
 from testground.sdk.journal import Logger
 from testground.sdk.metrics import Metrics
-from testground.sdk.network import (
-    FilterAction,
-    LinkRule,
-    LinkShape,
-    NetworkClient,
-    NetworkConfig,
-    RoutingPolicy,
-)
+from testground.sdk.network import NetworkClient, NetworkRefusedError
+from testground.sdk.network_config import NetworkConfig, RoutingPolicy
+from testground.sdk.network_peers import NetworkPeer
+from testground.sdk.network_shape import FilterAction, LinkRule, LinkShape
 from testground.sdk.params import ParamError, Rate
 from testground.sdk.runenv import RunEnv
 from testground.sdk.samples import ExpDecaySample, UniformSample
@@ -90,6 +91,8 @@ __all__ = [
     "Metrics",
     "NetworkClient",
     "NetworkConfig",
+    "NetworkPeer",
+    "NetworkRefusedError",
     "ParamError",
     "PeerLostError",
     "Rate",

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from typing import Any, Generic, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from testground.sdk.context import InitContext
-from testground.sdk.network import NetworkConfig
+from testground.sdk.network_config import NetworkConfig
+from testground.sdk.network_peers import NetworkPeer, Side
+from testground.sdk.network_shape import FilterAction
 from testground.sdk.runenv import RunEnv
 from testground.sdk.sync import Subscription, Topic
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from testground.sdk.network_link import Configuration, LinkChange
 
 Value = TypeVar("Value")
 
@@ -76,6 +84,40 @@ class BlockingNetworkClient:
     def __init__(self, loop: asyncio.AbstractEventLoop, init: InitContext) -> None:
         self._loop = loop
         self._net = init.net
+
+    @property
+    def peers(self) -> list[NetworkPeer]:
+        return self._net.peers
+
+    def configure(self, **change: Unpack[Configuration]) -> None:
+        _wait(self._loop, self._net.configure(**change))
+
+    @contextmanager
+    def shaped(self, **change: Unpack[LinkChange]) -> Iterator[None]:
+        block: Any = self._net.shaped(**change)
+        _wait(self._loop, block.__aenter__())
+        try:
+            yield
+        except BaseException as error:
+            _wait(self._loop, block.__aexit__(type(error), error, error.__traceback__))
+            raise
+        _wait(self._loop, block.__aexit__(None, None, None))
+
+    def meet(self) -> list[NetworkPeer]:
+        return _wait(self._loop, self._net.meet())
+
+    def partition(
+        self,
+        *sides: Side,
+        filter: FilterAction | str = FilterAction.DROP,
+        callback_state: str = "",
+        callback_target: int = 0,
+    ) -> None:
+        callback: dict[str, Any] = {"callback_state": callback_state, "callback_target": callback_target}
+        _wait(self._loop, self._net.partition(*sides, filter=filter, **callback))
+
+    def heal(self, *, callback_state: str = "", callback_target: int = 0) -> None:
+        _wait(self._loop, self._net.heal(callback_state=callback_state, callback_target=callback_target))
 
     def configure_network(self, config: NetworkConfig) -> None:
         _wait(self._loop, self._net.configure_network(config))

@@ -1,141 +1,66 @@
-"""The network client: what an instance asks of its data network (contract §4.1, §4.2)."""
+"""The network client: what an instance asks of its data network (contract §4.1, §4.2).
+
+await init.net.configure(latency="100ms", jitter="5ms", bandwidth="20Mbit", loss="1%")
+
+async with init.net.shaped(latency="1s"):  # afterwards the link is as before
+    ...
+
+peers = await init.net.meet()  # all instances of the run
+await init.net.configure(rules=[LinkRule.to(peers[0], latency="200ms")])
+await init.net.partition("left", "right")  # groups or lists of peers; all instances call it
+await init.net.heal()
+"""
 
 from __future__ import annotations
 
-import enum
+import asyncio
+import dataclasses
+import os
 import socket
-import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from testground.errors import SyncError
+from testground.errors import NetworkError, PeerLostError, SyncError, SyncLostError
+from testground.sdk.network_address import address_in, with_mask
+from testground.sdk.network_config import NetworkConfig
+from testground.sdk.network_link import Link
+from testground.sdk.network_peers import NetworkPeer, Side, across, rules_against
+from testground.sdk.network_shape import FilterAction
+from testground.sdk.network_units import chosen
 from testground.sdk.runenv import RunEnv
 from testground.sdk.sync import SyncClient, Topic
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Network
+    from typing import Unpack
 
-DEFAULT_NETWORK = "default"
+    from testground.sdk.network_link import Configuration, LinkChange
+
 NETWORK_INITIALIZED = "network-initialized"
-SIOCGIFADDR = 0x8915
 
 
-class FilterAction(enum.IntEnum):
-    """What becomes of packets to a rule's subnet."""
+class NetworkRefusedError(NetworkError, SyncError):
+    """The runner or its sidecar does not make a change of the network; the message is its reason."""
 
-    ACCEPT = 0
-    REJECT = 1
-    """The sender is told."""
-    DROP = 2
-    """The sender is left waiting."""
-
-
-class RoutingPolicy(enum.StrEnum):
-    """Whether an instance reaches anything beyond the data network and the infrastructure."""
-
-    ALLOW_ALL = "allow_all"
-    DENY_ALL = "deny_all"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkShape:
-    """How what an instance sends travels. Zero everywhere is the network as it is."""
-
-    latency: float = 0
-    """Seconds."""
-    jitter: float = 0
-    """Seconds."""
-    bandwidth: int = 0
-    """Bits per second; 0 is unlimited."""
-    filter: FilterAction = FilterAction.ACCEPT
-    """Honoured in rules only."""
-    loss: float = 0
-    """Percent, as all that follow."""
-    corrupt: float = 0
-    corrupt_corr: float = 0
-    reorder: float = 0
-    reorder_corr: float = 0
-    duplicate: float = 0
-    duplicate_corr: float = 0
-
-    def __post_init__(self) -> None:
-        for name in ("latency", "jitter", "bandwidth"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it cannot be negative")
-        for name in _PERCENTAGES:
-            if not 0 <= getattr(self, name) <= 100:
-                raise ValueError(f"{name} is {getattr(self, name)}: it is a percentage, 0 to 100")
-
-    def wire(self) -> dict[str, Any]:
-        """Durations in whole nanoseconds, whole percentages without a fraction."""
-        return {
-            "latency": round(self.latency * 1e9),
-            "jitter": round(self.jitter * 1e9),
-            "bandwidth": int(self.bandwidth),
-            "filter": int(self.filter),
-            **{name: _plain(getattr(self, name)) for name in _PERCENTAGES},
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinkRule(LinkShape):
-    """What is different towards a part of the data network. Of the shape, sidecars honour the filter alone."""
-
-    subnet: str
-    """CIDR, such as `16.0.0.9/32`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_cidr("subnet", self.subnet)
-
-    def wire(self) -> dict[str, Any]:
-        return {**super().wire(), "subnet": self.subnet}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NetworkConfig:
-    """One change of the data network. It replaces the shape, the rules and the policy of the one before."""
-
-    callback_state: str
-    """Signalled by the sidecar once the change is in force."""
-    callback_target: int = 0
-    """How many instances to wait for; 0: all of the run."""
-    network: str = DEFAULT_NETWORK
-    enable: bool = True
-    """False unplugs the instance."""
-    ipv4: str | None = None
-    """A new address with its mask, such as `16.0.1.1/16`; None keeps the one there is."""
-    ipv6: str | None = None
-    default: LinkShape = field(default_factory=LinkShape)
-    rules: Sequence[LinkRule] = ()
-    routing_policy: RoutingPolicy = RoutingPolicy.DENY_ALL
-
-    def __post_init__(self) -> None:
-        if not self.callback_state:
-            raise ValueError("failed to configure network; no callback state provided")
-        if self.ipv4 is not None:
-            _check_cidr("ipv4", self.ipv4)
-
-    def wire(self) -> dict[str, Any]:
-        return {
-            "network": self.network,
-            "IPv4": self.ipv4,
-            "IPv6": self.ipv6,
-            "enable": self.enable,
-            "default": self.default.wire(),
-            "rules": [rule.wire() for rule in self.rules] or None,
-            "callback_state": self.callback_state,
-            "routing_policy": str(self.routing_policy),
-        }
+    code = "network-refused"
 
 
 class NetworkClient:
-    """Configures the data network through the sidecar. Without one it says so in the log and changes nothing."""
+    """Configures the data network through the sidecar. Without one it says so in the log and changes nothing.
+
+    A change is in force when its call returns. A call raises `ValueError` for what cannot be asked for, also where
+    there is no sidecar, `NetworkRefusedError` for what is not made, and what every call of `SyncClient` raises.
+    """
 
     def __init__(self, sync: SyncClient, env: RunEnv) -> None:
         self._sync = sync
         self._env = env
+        self._link = Link()
+        self._publishing = asyncio.Lock()
+        self._meetings = 0
+        self._me: NetworkPeer | None = None
+        self.peers: list[NetworkPeer] = []
+        """Those who took part in the last `meet`."""
 
     async def wait_network_initialized(self) -> None:
         """Wait until the sidecar has prepared every instance. An initialised case has done so already."""
@@ -150,60 +75,146 @@ class NetworkClient:
         self._env.record_message("network initialisation successful")
         await self._sync.signal_event({"stage_end_event": stage})
 
+    async def configure(self, **change: Unpack[Configuration]) -> None:
+        """Change the link. What is not named stays as it is.
+
+        Of what the instance sends: `latency` and `jitter` as `100ms` or in seconds; `bandwidth` as `20Mbit` or in bits
+        per second, 0 for no limit; `loss`, `corrupt`, `reorder`, `duplicate`, and of the last three the correlations
+        `corrupt_corr` and so on, as `1%` or in percent; `filter`, which is `accept`, `reject` or `drop`. 0 takes one
+        back. For both directions to be alike, both ends have to be configured.
+
+        `rules` are what is different towards subnets and peers, in place of earlier ones: `LinkRule.to(peer,
+        latency="200ms")`. `enable=False` unplugs the instance. `ipv4` and `ipv6` give it another address;
+        `routing_policy` is `allow_all` or `deny_all`.
+
+        With a `callback_state`, the call waits until `callback_target` instances, or else all, have named that state
+        and are configured. Without one it waits for its own change only.
+        """
+        if "ipv4" in change:
+            change["ipv4"] = with_mask(change["ipv4"], self._env.subnet)
+        fields, callback = _apart(change)
+        await self._change(lambda link: link.changed(fields), *callback)
+
+    @asynccontextmanager
+    async def shaped(self, **change: Unpack[LinkChange]) -> AsyncIterator[None]:
+        """`configure` for the length of a block; then the link is as before, however the block ends.
+
+        Partitions of within the block end with it, addresses stay. If the block raises and the link cannot be restored,
+        the block's exception has a note of it.
+        """
+        for name in ("ipv4", "ipv6"):
+            if name in change:
+                raise TypeError(f"shaped() does not take back addresses: give {name} to configure()")
+        async with self._publishing:
+            before = self._link
+        try:
+            await self.configure(**change)
+            yield
+        except BaseException as error:
+            await self._restore_after(error, before)
+            raise
+        await self._restore(before)
+
+    async def meet(self) -> list[NetworkPeer]:
+        """Learn the groups and addresses of all instances, in the same order for all. Waits until each has called it.
+
+        Once is enough, unless addresses change.
+        """
+        self._meetings += 1
+        topic = Topic(f"network-peers-{self._meetings}", NetworkPeer)
+        announced = NetworkPeer(self._env.group, self.get_data_network_ip(), self._link.ipv6 or "")
+        seq, subscription = await self._sync.publish_subscribe(topic, announced)
+        arrived = await subscription.take(self._env.instance_count)
+        subscription.cancel()
+        self.peers = [dataclasses.replace(peer, number=number) for number, peer in enumerate(arrived, 1)]
+        self._me = self.peers[seq - 1]
+        return list(self.peers)
+
+    async def partition(
+        self,
+        *sides: Side,
+        filter: FilterAction | str = FilterAction.DROP,
+        callback_state: str = "",
+        callback_target: int = 0,
+    ) -> None:
+        """Part the instances; each has called `meet` before. In place of the partition there was.
+
+        A side is a group's id, a peer, or several of both; the other side of a single one is all the rest. An instance
+        on a side does to what it sends to the other sides what `filter` says: `drop`, `reject` or `accept`. Who is on
+        no side reaches all. Everybody has to call it, and it waits for its own change only, unless there is a
+        `callback_state`; see `configure`.
+        """
+        if self._me is None:
+            raise ValueError(f"sides are {sides}: who is on them is known after all instances have called meet()")
+        rules = rules_against(across(sides, self.peers, self._me), chosen("filter", filter, FilterAction))
+        await self._change(lambda link: dataclasses.replace(link, partition=rules), callback_state, callback_target)
+
+    async def heal(self, *, callback_state: str = "", callback_target: int = 0) -> None:
+        """End the partition; the rules of `configure` are in force as they were."""
+        await self._change(lambda link: dataclasses.replace(link, partition=()), callback_state, callback_target)
+
     async def configure_network(self, config: NetworkConfig) -> None:
-        """Have a change made, and wait until it is in force for `callback_target` instances."""
-        if not self._env.sidecar:
-            self._env.logger.warn("ignoring a network configuration: this runner has no sidecar")
-            return
-        topic: Topic[dict[str, Any]] = Topic(f"network:{socket.gethostname()}", dict[str, Any])
-        await self._sync.publish(topic, config.wire())
-        await self._sync.barrier(config.callback_state, config.callback_target or self._env.instance_count)
+        """Have a change made as it is, and wait until it is in force for `callback_target` instances."""
+        await self._send(lambda link: (config, link.configured(config)))
 
     def get_data_network_ip(self) -> str:
         """The instance's address in the data network; 127.0.0.1 without a sidecar. Raises `OSError` for none."""
         if not self._env.sidecar:
             return "127.0.0.1"
-        found = _address_in(self._env.subnet) if self._env.subnet else None
+        found = address_in(self._env.subnet) if self._env.subnet else None
         if found is None:
             raise OSError(f"no interface has an address in the data network {self._env.subnet}")
         return found
 
+    async def _restore(self, before: Link) -> None:
+        def restore(link: Link) -> Link:
+            return dataclasses.replace(before, ipv4=link.ipv4, ipv6=link.ipv6, lifted=link.lifted)
 
-_PERCENTAGES = ("loss", "corrupt", "corrupt_corr", "reorder", "reorder_corr", "duplicate", "duplicate_corr")
+        if restore(self._link) != self._link:
+            await self._change(restore)
+
+    async def _restore_after(self, error: BaseException, before: Link) -> None:
+        try:
+            await self._restore(before)
+        except SyncError as failure:
+            error.add_note(f"then the link could not be restored: {failure}")
+            self._env.logger.error("the link could not be restored", reason=str(failure))
+
+    async def _change(self, change: Callable[[Link], Link], state: str = "", target: int = 0) -> None:
+        if target and not state:
+            raise ValueError(f"callback_target is {target}: it needs a callback_state, the same for all who wait")
+        if not state:
+            state, target = f"network-configured-{os.urandom(8).hex()}", 1
+
+        def step(link: Link) -> tuple[NetworkConfig, Link]:
+            changed = change(link).after(link)
+            return changed.config(link, state, target), changed
+
+        await self._send(step)
+
+    async def _send(self, step: Callable[[Link], tuple[NetworkConfig, Link]]) -> None:
+        async with self._publishing:
+            config, link = step(self._link)
+            if not self._env.sidecar:
+                self._env.logger.warn("ignoring a network configuration: this runner has no sidecar")
+                return
+            await self._publish(config, link)
+        await self._sync.barrier(config.callback_state, config.callback_target or self._env.instance_count)
+
+    async def _publish(self, config: NetworkConfig, link: Link) -> None:
+        """Only an error tells that the link is as before: who stops to wait for the answer has changed it."""
+        topic: Topic[dict[str, Any]] = Topic(f"network:{socket.gethostname()}", dict[str, Any])
+        before, self._link = self._link, link
+        try:
+            await self._sync.publish(topic, config.wire())
+        except (SyncLostError, PeerLostError):
+            self._link = before
+            raise
+        except SyncError as error:
+            self._link = before
+            raise NetworkRefusedError(str(error)) from None
 
 
-def _plain(value: float) -> int | float:
-    return int(value) if float(value).is_integer() else value
-
-
-def _check_cidr(name: str, text: str) -> None:
-    from ipaddress import ip_interface
-
-    if "/" not in text:
-        raise ValueError(f"{name} is '{text}': it needs a mask, such as {text}/32")
-    try:
-        ip_interface(text)
-    except ValueError as error:
-        raise ValueError(f"{name} is '{text}': {error}") from error
-
-
-def _address_in(subnet: IPv4Network) -> str | None:
-    from ipaddress import IPv4Address
-
-    return next((address for address in _addresses() if IPv4Address(address) in subnet), None)
-
-
-def _addresses() -> list[str]:
-    """The IPv4 address of each interface. Sidecars exist on Linux only, so its request is enough."""
-    import fcntl
-
-    found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            request = struct.pack("256s", name.encode()[:15])
-            try:
-                answer = fcntl.ioctl(probe, SIOCGIFADDR, request)
-            except OSError:  # an interface without an address
-                continue
-            found.append(socket.inet_ntoa(answer[20:24]))
-    return found
+def _apart(change: Configuration) -> tuple[dict[str, Any], tuple[str, int]]:
+    fields: dict[str, Any] = dict(change)
+    return fields, (fields.pop("callback_state", ""), fields.pop("callback_target", 0))

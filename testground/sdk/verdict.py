@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from testground.errors import PeerLostError, SyncLostError
+from testground.errors import NetworkError, PeerLostError, SyncLostError
 from testground.sdk.params import ParamError
 
 
@@ -71,7 +71,7 @@ def _describe(error: BaseException) -> str:
         return str(error) or f"assertion failed{_source(error.__traceback__)}"
     if isinstance(error, SystemExit):
         return f"the case called sys.exit({error.code!r})"
-    if isinstance(error, (*_FAILURES, SyncLostError)):
+    if isinstance(error, (*_FAILURES, SyncLostError, NetworkError)):
         return str(error) or type(error).__name__
     return "".join(traceback.format_exception_only(error)).strip()
 

@@ -8,8 +8,9 @@ while every living instance has a door of its own: a connection that belongs to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from testground.sync.wire import CANNOT_BE_MET
 
@@ -30,6 +31,10 @@ class Member:
 
     def __str__(self) -> str:
         return f"{self.group}[{self.index:03}]"
+
+
+MemberOf: TypeAlias = Callable[[str], Member | None]
+"""By the address that a connection comes from: whose it is, when that is known."""
 
 
 class Members:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections.abc import Callable
 
 from testground.sync.redis import Clients, RedisSession
 from testground.sync.resp import Parser, RespError, error
-from testground.sync.service import Member, Service
+from testground.sync.service import Member, MemberOf, Service
 
 MAX_BACKLOG = 64 << 20
 """Unsent bytes for which a connection is dropped: somebody asks on and on, and never reads."""
@@ -18,8 +20,11 @@ logger = logging.getLogger("testground.sync")
 class RedisConnection(asyncio.Protocol):
     """One connection of an instance."""
 
-    def __init__(self, service: Service, clients: Clients, connections: set[RedisConnection], member: Member) -> None:
-        self.member = member
+    def __init__(
+        self, service: Service, clients: Clients, connections: set[RedisConnection], member_of: MemberOf
+    ) -> None:
+        self.member: Member | None = None
+        self._member_of = member_of
         self._service = service
         self._clients = clients
         self._connections = connections
@@ -30,6 +35,7 @@ class RedisConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self.member = self._member_of(transport.get_extra_info("peername", ("",))[0])
         loop = asyncio.get_running_loop()
         self._session = RedisSession(self._service, self._send, self._clients, loop.call_later, self.member)
         self._connections.add(self)
@@ -76,13 +82,17 @@ class RedisDoors:
 
     async def open(self, host: str, member: Member) -> asyncio.Server:
         """Listen at a port that the system picks. Raises `OSError` if none is left."""
-        loop = asyncio.get_running_loop()
-        return await loop.create_server(
-            lambda: RedisConnection(self._service, self._clients, self._connections, member), host, 0
-        )
+        return await asyncio.get_running_loop().create_server(self._connection(lambda peer: member), host, 0)
+
+    async def open_shared(self, door: socket.socket, member_of: MemberOf) -> asyncio.Server:
+        """For all members of a run, at a socket that listens."""
+        return await asyncio.get_running_loop().create_server(self._connection(member_of), sock=door)
 
     def close(self, run_id: str | None = None) -> None:
         """End the connections of a run, or all."""
         for connection in list(self._connections):
-            if run_id is None or connection.member.run_id == run_id:
+            if run_id is None or (connection.member is not None and connection.member.run_id == run_id):
                 connection.close()
+
+    def _connection(self, member_of: MemberOf) -> Callable[[], RedisConnection]:
+        return lambda: RedisConnection(self._service, self._clients, self._connections, member_of)

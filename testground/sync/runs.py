@@ -11,6 +11,9 @@ from testground.sync.members import Member, Members
 
 OnEvent: TypeAlias = Callable[[Member | None, dict[str, Any]], None]
 
+OnConfig: TypeAlias = Callable[[str, bytes, Callable[[str], None]], None]
+"""Gets a hostname, the published configuration of its network, and who is told why it is refused, or nothing."""
+
 MAX_STORED = 1 << 30
 """Bytes that the topics and states of one run may take."""
 
@@ -143,17 +146,16 @@ class State:
 class Topic:
     """A log of messages, each as the part of its delivery that all subscriptions share."""
 
-    __slots__ = ("is_events", "is_judged", "log", "name", "refusal", "run", "speakers", "subscriptions", "touched")
+    __slots__ = ("hostname", "is_events", "is_judged", "log", "name", "run", "speakers", "subscriptions", "touched")
 
     def __init__(self, run: Run, name: str, *, is_events: bool) -> None:
         self.run = run
         self.name = name
         self.is_events = is_events
         # The topics of network configurations have one publisher each, which is not known here (contract §4.1).
-        is_network = not is_events and name.startswith("network:")
-        self.is_judged = not is_events and not is_network
-        self.refusal = run.network_refusal if is_network else ""
-        """Why nothing may be published; empty when it may."""
+        self.hostname = name.removeprefix("network:") if not is_events and name.startswith("network:") else ""
+        """Whose network is configured here; empty for other topics."""
+        self.is_judged = not is_events and not self.hostname
         self.log: list[bytes] = []
         self.speakers: set[Member] = set()
         self.touched: set[Member] = set()
@@ -170,13 +172,13 @@ class Topic:
 
 
 class Run:
-    __slots__ = ("id", "members", "network_refusal", "on_event", "states", "stored", "topics")
+    __slots__ = ("id", "members", "on_config", "on_event", "states", "stored", "topics")
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
         self.members = Members()
         self.on_event: OnEvent | None = None
-        self.network_refusal = ""
+        self.on_config: OnConfig | None = None
         self.topics: dict[str, Topic] = {}
         self.states: dict[str, State] = {}
         self.stored = 0

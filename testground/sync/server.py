@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
+from typing import Any
 
 import anyio
 from picows import (
@@ -29,7 +30,7 @@ from picows import (
 from testground.errors import SyncError
 from testground.sync.connection import Connection, Turns
 from testground.sync.redis_server import RedisDoors
-from testground.sync.service import Member, Service
+from testground.sync.service import Member, MemberOf, Service
 
 HANDSHAKE_DEADLINE = 60.0
 """Seconds from connecting to asking for a websocket; an instance of many may get no processor time for a while."""
@@ -75,6 +76,19 @@ class SyncServer:
         self._doors.setdefault(member.run_id, []).append(door)
         return _port(door)
 
+    async def open_shared_door(self, run_id: str, door: socket.socket, member_of: MemberOf) -> None:
+        """Serve all members of a run at a socket that listens, and is this server's from now on.
+
+        `member_of` tells them apart by the address that they come from.
+        """
+        server = await self._listen_with(member_of, sock=door)
+        self._doors.setdefault(run_id, []).append(server)
+
+    async def open_shared_redis_door(self, run_id: str, door: socket.socket, member_of: MemberOf) -> None:
+        """As `open_shared_door`, for old SDKs that find the service as Redis."""
+        server = await self._redis.open_shared(door, member_of)
+        self._doors.setdefault(run_id, []).append(server)
+
     async def open_redis_door(self, member: Member) -> int:
         """A port where the member finds the service as Redis, for old SDKs. `OSError` if none is left."""
         with _plain_errors():
@@ -119,16 +133,18 @@ class SyncServer:
             await self._left_alone()
 
     async def _listen(self, host: str, port: int, member: Member | None) -> asyncio.Server:
+        return await self._listen_with(lambda peer: member, host=host, port=port)
+
+    async def _listen_with(self, member_of: MemberOf, **where: Any) -> asyncio.Server:
         def accept(request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
             if request.headers.get("Upgrade", "").lower() == "websocket":
-                return _Listener(self, member)
+                return _Listener(self, member_of)
             return _upgrade_required()
 
         with anyio.CancelScope(shield=True):  # asyncio leaves the socket open when it is cancelled after binding
             listener = await ws_create_server(
                 accept,
-                host,
-                port,
+                **where,
                 backlog=PENDING_CONNECTIONS,
                 enable_auto_pong=False,
                 max_frame_size=LARGEST_FRAME,
@@ -183,14 +199,16 @@ async def serve_alone(listen: str, on_ready: Callable[[str], None] | None = None
 class _Listener(WSListener):
     """Frames of one websocket, as picows reads them."""
 
-    def __init__(self, server: SyncServer, member: Member | None) -> None:
+    def __init__(self, server: SyncServer, member_of: MemberOf) -> None:
         self._server = server
-        self._member = member
+        self._member_of = member_of
         self._connection: Connection
         self._fragmented: WSMsgType | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        self._connection = self._server.connect(transport.underlying_transport, self._member)
+        peer = transport.underlying_transport.get_extra_info("peername")
+        member = self._member_of(peer[0] if peer else "")
+        self._connection = self._server.connect(transport.underlying_transport, member)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type

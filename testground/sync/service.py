@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 
 from testground.sync import wire
 from testground.sync.members import Member as Member
-from testground.sync.runs import OnEvent, Runs
+from testground.sync.members import MemberOf as MemberOf
+from testground.sync.runs import OnConfig, OnEvent, Runs
 from testground.sync.runs import Wait as Wait
 from testground.sync.session import Session as Session
 
@@ -30,15 +31,16 @@ class Service:
         return Session(self._runs, send, member, patient=patient)
 
     def begin_run(
-        self, run_id: str, members: Iterable[Member], on_event: OnEvent, *, network_refusal: str = ""
+        self, run_id: str, members: Iterable[Member], on_event: OnEvent, *, on_config: OnConfig | None = None
     ) -> None:
         """Make the instances of a run known, before their doors are opened.
 
         `on_event` gets every object published on the run's `run_events` topic, with its publisher when that is known.
-        `network_refusal`: why network configurations are refused, when nobody is there to apply them (contract §4.1).
+        `on_config` gets every network configuration (contract §4.1) and says when it is in force, or why it never will
+        be: until then its publisher has no reply. Without it they are messages like others.
         """
         run = self._runs.run(run_id)
-        run.network_refusal = network_refusal
+        run.on_config = on_config
         run.on_event = on_event
         run.members.begin(members)
 

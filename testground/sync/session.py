@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -130,9 +131,27 @@ class Session:
     def _publish(self, request_id: str, publish: wire.Publish) -> None:
         tail = wire.delivery_tail(publish.payload)
         topic = self._topic(publish.topic)
-        if refusal := topic.refusal or _excess(tail):
-            self.fail(request_id, refusal)
-            return
+        if excess := _excess(tail):
+            self.fail(request_id, excess)
+        elif topic.hostname and topic.run.on_config is not None:
+            judged = partial(self._publish_judged, request_id, self._binary, topic, publish, tail)
+            topic.run.on_config(topic.hostname, bytes(publish.payload), judged)
+        else:
+            self._append(request_id, topic, publish, tail)
+
+    def _publish_judged(
+        self, request_id: str, binary: bool, topic: Topic, publish: wire.Publish, tail: bytes, refusal: str
+    ) -> None:
+        """Other requests may have come meanwhile; the connection may be gone."""
+        try:
+            if not refusal:
+                self._append(request_id, topic, publish, tail)
+        except RunFullError as error:
+            refusal = str(error)
+        if refusal:
+            self.send(wire.failed(request_id, refusal, quoted=binary))
+
+    def _append(self, request_id: str, topic: Topic, publish: wire.Publish, tail: bytes) -> None:
         topic.run.reserve(len(tail))
         topic.log.append(tail)
         self.send(wire.published(request_id, len(topic.log)))

@@ -1,5 +1,6 @@
 """The daemon is killed with -9 in the middle of its work: what is left, and what the next daemon makes of it."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import anyio
 import pytest
 
 from testground.drivers import namespaces
+from testground.runners import isolated_network
 
 MANIFEST = """
 name = "crash"
@@ -118,16 +120,23 @@ def home(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by pidfd (Linux)")
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("options", [(), ("--run-cfg", "sidecar=true")], ids=["plain", "sidecar"])
-def test_killed_daemon(home, options):
-    """Also with instances in mount namespaces, which end with their processes."""
-    if options and (obstacle := anyio.run(namespaces.obstacle, "/etc/hosts")):
+@pytest.mark.parametrize("option", ["network=host", "sidecar=true", "network=isolated"])
+def test_killed_daemon(home, option):
+    """Also with instances in namespaces, which end with their processes."""
+    if option == "sidecar=true" and (obstacle := anyio.run(namespaces.obstacle, "/etc/hosts")):
         pytest.skip(obstacle)
+    if option == "network=isolated":
+        possible, why = anyio.run(isolated_network.possible)
+        if not possible:
+            pytest.skip(why)
+    options = ("--run-cfg", option)
     daemon = home.start()
     hanging = home.submit("hang", *options)
     waiting = home.submit("ok")
     escaped = _pids_once_there(home, hanging)
-    watchers = [os.pidfd_open(pid) for pid in escaped]
+    sidecars = _children(daemon.pid, b"testground.sidecar")
+    assert len(sidecars) == (option == "network=isolated")
+    watchers = [os.pidfd_open(pid) for pid in (*escaped, *sidecars)]
     home.end(daemon, signal.SIGKILL)
     for watcher in watchers:
         _wait_gone(watcher)
@@ -150,6 +159,31 @@ def test_killed_daemon(home, options):
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by pidfd (Linux)")
 @pytest.mark.timeout(180)
+def test_killed_daemon_and_nobody_to_clean_up(home):
+    """Then the next daemon does, and says so. The networks are gone by themselves."""
+    possible, why = anyio.run(isolated_network.possible)
+    if not possible:
+        pytest.skip(why)
+    daemon = home.start()
+    hanging = home.submit("hang", "--run-cfg", "network=isolated")
+    escaped = _pids_once_there(home, hanging)
+    networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in escaped}
+    assert len(networks - {os.readlink("/proc/self/ns/net")}) == 2
+    [sidecar], [reaper] = (_children(daemon.pid, name) for name in (b"testground.sidecar", b"import reaper"))
+    watchers = [os.pidfd_open(pid) for pid in (*escaped, sidecar)]
+    os.kill(reaper, signal.SIGKILL)
+    home.end(daemon, signal.SIGKILL)
+    _wait_gone(watchers.pop())
+    second = home.start()
+    for watcher in watchers:
+        _wait_gone(watcher)
+    log = home.command("logs", "--task", hanging)
+    assert re.search("ended [0-9]+ leftover processes of interrupted runs, and with them their networks", log)
+    home.end(second, signal.SIGTERM)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by pidfd (Linux)")
+@pytest.mark.timeout(180)
 def test_daemon_killed_while_it_builds(home):
     plan = home.root / "plans" / "crash"
     plan.joinpath("build.sh").write_text(BUILD)
@@ -167,6 +201,17 @@ def test_daemon_killed_while_it_builds(home):
     assert [path.name for path in home.root.glob("data/work/*")] == ["requests"]
     assert not list(home.root.glob("data/work/requests/*"))
     home.end(second, signal.SIGTERM)
+
+
+def _children(parent: int, name: bytes) -> list[int]:
+    """Those whose command line contains `name`."""
+    children = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            mine = f"\nPPid:\t{parent}\n" in entry.joinpath("status").read_text()
+            if mine and name in entry.joinpath("cmdline").read_bytes():
+                children.append(int(entry.name))
+    return children
 
 
 def _pids_once_there(home: Home, run_id: str) -> list[int]:

@@ -129,7 +129,7 @@ def test_kv_store_clients_that_die_end_the_run(cli: CommandLine) -> None:
     verdict = failed(run, "checker:0/1 clients:0/4 replicas:0/3")
     assert "ValueError: 'steal-reads' is not a valid Bug" in verdict
     assert 'barrier "done" cannot be met: it needs 8' in verdict
-    assert 'subscription to "history" cannot be met' in verdict
+    assert 'subscription to "lengths" cannot be met' in verdict
 
 
 @pytest.mark.timeout(300)

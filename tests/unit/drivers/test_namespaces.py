@@ -81,7 +81,7 @@ def test_an_ordinary_user(tmp_path):
     own.write_text("its own\n")
     for directory in (tmp_path, *tmp_path.parents[:2]):
         directory.chmod(0o755)
-    argv = [python, "-I", "-S", script, "2", own, HOSTS, "--"]
+    argv = [python, "-I", "-S", script, "2", "-", "-", "", own, HOSTS, "--"]
     shell = ["/bin/sh", "-c", f"cat {HOSTS}; id -u; grep CapEff /proc/self/status"]
     done = subprocess.run([*argv, *shell], user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, check=False)
     if done.stderr.startswith((b"a user namespace", b"/proc/self")):

@@ -17,7 +17,7 @@ from testground.sdk import (
     NetworkConfig,
     RoutingPolicy,
     RunEnv,
-    network,
+    network_address,
 )
 
 MakeEnv = Callable[..., RunEnv]
@@ -99,7 +99,7 @@ async def test_without_a_sidecar(make_env: MakeEnv, capsys: pytest.CaptureFixtur
 def test_the_address_in_the_data_network(make_env: MakeEnv) -> None:
     env = make_env(TEST_SIDECAR="true", TEST_SUBNET="127.0.0.0/8")
     try:
-        found = network._addresses()
+        found = network_address.addresses()
     except (ImportError, OSError) as error:
         pytest.skip(f"this system does not list its addresses as Linux does: {error}")
     assert "127.0.0.1" in found

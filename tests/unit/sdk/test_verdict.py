@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from testground.errors import PeerLostError, SyncError, SyncLostError
-from testground.sdk import Failed, ParamError
+from testground.sdk import Failed, NetworkRefusedError, ParamError
 from testground.sdk.verdict import judge
 
 
@@ -20,6 +20,7 @@ from testground.sdk.verdict import judge
         (ParamError("parameter 'x' is not set"), 1, "parameter 'x' is not set"),
         (PeerLostError("single[1] died"), 1, "single[1] died"),
         (SyncLostError("gone"), 2, "gone"),
+        (NetworkRefusedError("no netem"), 2, "no netem"),
         (SyncError("refused"), 2, "testground.errors.SyncError: refused"),
         (ValueError("x"), 2, "ValueError: x"),
         (TimeoutError(), 2, "TimeoutError"),

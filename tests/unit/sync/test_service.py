@@ -387,9 +387,33 @@ def test_a_state_can_be_signalled_for_a_member() -> None:
 @pytest.mark.parametrize("binary", [False, True])
 def test_network_configurations_that_nobody_would_apply_are_refused(binary: bool) -> None:
     service = Service()
-    service.begin_run("r1", [], lambda *_: None, network_refusal="nobody shapes it")
+    service.begin_run("r1", [], lambda *_: None, on_config=lambda host, config, answer: answer("nobody shapes it"))
     peer = Peer(service)
     publish = {"topic": PREFIX + "topics:network:host", "payload": {"enable": True}}
     [reply] = peer.ask("p", publish=publish, binary=binary)
     assert (json.loads(reply["error"]) if binary else reply["error"]) == "nobody shapes it"
     assert peer.publish(PREFIX + "topics:networks", 1)[0]["error"] == ""
+
+
+def test_the_publisher_of_a_network_configuration_gets_its_reply_when_it_is_in_force() -> None:
+    service, asked = Service(), []
+    service.begin_run("r1", [], lambda *_: None, on_config=lambda *config: asked.append(config))
+    peer, subscriber = Peer(service), Peer(service)
+    subscriber.ask("s", subscribe={"topic": PREFIX + "topics:network:host"})
+    assert peer.ask("p", publish={"topic": PREFIX + "topics:network:host", "payload": {"enable": True}}) == []
+    assert peer.ask("s", signal_entry={"state": PREFIX + "states:other"})[0]["id"] == "s"
+    [(hostname, payload, answer)] = asked
+    assert (hostname, json.loads(payload), subscriber.told()) == ("host", {"enable": True}, [])
+    answer("")
+    assert [reply["publish"]["seq"] for reply in peer.told()] == [1]
+    assert len(subscriber.told()) == 1
+
+
+def test_a_network_configuration_refused_later_is_no_message() -> None:
+    service, asked = Service(), []
+    service.begin_run("r1", [], lambda *_: None, on_config=lambda *config: asked.append(config))
+    peer = Peer(service)
+    peer.ask("p", publish={"topic": PREFIX + "topics:network:host", "payload": {}})
+    asked[0][-1]("no such link")
+    assert [(reply["id"], reply["error"]) for reply in peer.told()] == [("p", "no such link")]
+    assert peer.ask("s", subscribe={"topic": PREFIX + "topics:network:host"}) == []

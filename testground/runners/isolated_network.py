@@ -1,0 +1,145 @@
+"""Networks of the run's own for the instances of `local:exec`: each has its addresses, and a link that it can shape.
+
+A sidecar process per run makes and changes them. What a plan asks of its network is answered once it is in force, or
+with the reason why not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from testground.drivers import namespaces
+from testground.errors import RunError
+from testground.plugins import RunInput
+from testground.runners import names
+from testground.runners.host_network import SYNC_PORT, SYNC_SERVICE, HostNetwork, Place
+from testground.sdk.network import NETWORK_INITIALIZED
+from testground.sidecar import topology
+from testground.sidecar.client import Sidecar, SidecarError, open_sidecar
+from testground.sync.service import Member
+
+REDIS = "testground-redis"
+
+VARIABLES = {"REDIS_HOST": REDIS, "SYNC_SERVICE_HOST": SYNC_SERVICE, "SYNC_SERVICE_PORT": str(SYNC_PORT)}
+
+
+class IsolatedNetwork(HostNetwork):
+    """A namespace for each instance, with a link to the services and one to the other instances."""
+
+    sidecar = True
+    subnet = str(topology.DATA)
+
+    def __init__(self, run: RunInput, members: Sequence[Member], *, redis: bool) -> None:
+        super().__init__(run, redis=redis)
+        self._numbers = {member: number for number, member in enumerate(members)}
+        self._hostnames = _hostnames(run.run_id, members)
+        self._members = dict(zip(self._hostnames, members, strict=True))
+        self._by_address = {
+            str(topology.CONTROL[topology.FIRST_HOST + number]): member for number, member in enumerate(members)
+        }
+        self._homes: dict[Member, int] = {}
+        self._files: Mapping[str, Path] = {}
+        self._sidecar: Sidecar
+
+    @asynccontextmanager
+    async def running(self, directory: Path) -> AsyncIterator[None]:
+        run = self._run
+        try:
+            async with open_sidecar(run.run_id, len(self._numbers)) as self._sidecar:
+                await run.sync.open_shared_door(run.run_id, self._sidecar.sync, self._by_address.get)
+                if self._redis:
+                    await run.sync.open_shared_redis_door(run.run_id, self._sidecar.redis, self._by_address.get)
+                else:
+                    self._sidecar.redis.close()
+                self._files = await to_thread.run_sync(names.write, directory, self._names())
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._watch)
+                    yield
+                    tasks.cancel_scope.cancel()
+        except SidecarError as error:
+            raise RunError(f'local:exec: network = "isolated": {_explained(error)}') from error
+        finally:
+            for descriptor in self._homes.values():
+                os.close(descriptor)
+
+    async def place(self, member: Member, directory: Path) -> Place:
+        number = self._numbers[member]
+        hostname = self._hostnames[number]
+        try:
+            network = self._homes[member] = await self._sidecar.add(number, hostname)
+        except SidecarError as error:
+            raise OSError(0, str(error), "its network") from error
+        self._run.sync.service.give_door(member)
+        home = namespaces.Home(self._sidecar.user, network, hostname)
+        return Place(VARIABLES, self._files, home)
+
+    def started(self, member: Member) -> None:
+        os.close(self._homes.pop(member))
+        self._signal(member, NETWORK_INITIALIZED)
+
+    def configure(self, hostname: str, payload: bytes, answer: Callable[[str], None]) -> None:
+        """What an instance has published for its sidecar; `answer` gets why it is refused, once that is known."""
+        member = self._members.get(hostname)
+        if member is None:
+            answer(f"network configuration refused: no instance of this run has the hostname '{hostname[:100]}'")
+            return
+        self._sidecar.configure(hostname, json.loads(payload), partial(self._configured, member, answer))
+
+    def _configured(self, member: Member, answer: Callable[[str], None], state: str, error: str) -> None:
+        answer(f"network configuration refused: {error}" if error else "")
+        if state:
+            self._signal(member, state)
+
+    def _signal(self, member: Member, state: str) -> None:
+        run = self._run
+        key = f"run:{run.run_id}:plan:{run.plan}:case:{run.case}:states:{state}"
+        run.sync.service.signal(member, key)
+
+    def _names(self) -> dict[str, str]:
+        hosts = {
+            hostname: str(topology.DATA[topology.FIRST_HOST + number])
+            for number, hostname in enumerate(self._hostnames)
+        }
+        services = dict.fromkeys((SYNC_SERVICE, REDIS), str(topology.CONTROL[1]))
+        return services | hosts
+
+    async def _watch(self) -> None:
+        await self._sidecar.died.wait()
+        raise RunError(await to_thread.run_sync(self._sidecar.obituary))
+
+
+async def possible() -> tuple[bool, str]:
+    """Whether runs can have such networks on this machine, and how, or what would help."""
+    if sys.platform != "linux":
+        return False, "isolated networks exist on Linux only"
+    try:
+        async with open_sidecar("healthcheck", 1) as sidecar:
+            os.close(await sidecar.add(0, "healthcheck"))
+            for listener in (sidecar.sync, sidecar.redis):
+                listener.close()
+            how = "as root" if sidecar.user is None else "in a user namespace for each run"
+    except SidecarError as error:
+        return False, _explained(error)
+    if obstacle := await namespaces.obstacle(names.HOSTS):
+        return False, obstacle
+    return True, f"instances can have isolated networks, {how}."
+
+
+def _explained(error: SidecarError) -> str:
+    return f"{error}. {namespaces.remedy()}" if error.by_kernel else str(error)
+
+
+def _hostnames(run_id: str, members: Sequence[Member]) -> list[str]:
+    """12 hexadecimal digits, as Docker has them, that differ between instances and, in all likelihood, between runs."""
+    start = hashlib.sha256(run_id.encode()).hexdigest()[:7]
+    return [f"{start}{number:05x}" for number in range(len(members))]

@@ -1,0 +1,43 @@
+"""Started by `client`, with the descriptor of its connection and the number of instances. Not meant for people."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import socket
+import sys
+
+import anyio
+
+from testground.drivers import launcher
+from testground.sidecar import server
+from testground.sidecar.topology import TopologyError
+
+SYNC_PORT, REDIS_PORT = 5050, 6379
+
+
+def main(descriptor: int, instances: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends with its run
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    connection = socket.socket(fileno=descriptor)
+    try:
+        hub, user = server.open_hub(instances)
+        listeners = [hub.listen(port) for port in (SYNC_PORT, REDIS_PORT)]
+    except launcher.Failed as error:
+        server.say(connection, {"refused": server.refused(error)}, [])
+        return
+    except (TopologyError, OSError) as error:
+        server.say(connection, {"error": str(error)}, [])
+        return
+    server.say(connection, {}, [*(listener.fileno() for listener in listeners), *([user] if user is not None else [])])
+    for listener in listeners:
+        listener.close()
+    with contextlib.suppress(ConnectionError):  # the daemon is gone
+        anyio.run(server.Server(connection, hub).serve)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,106 @@
+"""One interface of an instance: its state, addresses and routes. Each change may be made twice.
+
+Failures are `OSError` with the kernel's words.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from testground.sidecar import messages, rtsocket
+from testground.sidecar.messages import Address
+from testground.sidecar.rtsocket import RoutingSocket
+
+_MAIN_TABLE, _UNICAST = 254, 1
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_HEADER = struct.Struct("=IHHII")
+_OUTPUT = 4
+_ARP, _REQUEST = 0x0806, 1
+_BROADCAST, _NOBODY = b"\xff" * 6, b"\0" * 6
+_HARDWARE_ADDRESS = 1
+
+
+class Link:
+    """An interface in the namespace of a socket. It keeps its identity when somebody renames it."""
+
+    def __init__(self, kernel: RoutingSocket, name: str) -> None:
+        self.name = name
+        self._kernel = kernel
+        found = kernel.get(messages.link_named(name))
+        self.index: int = struct.unpack_from("=i", found, 4)[0]
+        self._speaker: socket.socket | None = None  # kept: the kernel takes milliseconds to close one
+        self._mac = dict(rtsocket.attributes(found[16:])).get(_HARDWARE_ADDRESS, b"")
+
+    def set_up(self, up: bool) -> None:
+        """A link that is down has no routes and no IPv6 addresses; what waits in its queues is lost."""
+        self._kernel.request(messages.link_up(self.index, up))
+
+    def add_address(self, address: Address) -> None:
+        with rtsocket.tolerated(errno.EEXIST):
+            self._kernel.request(messages.add_address(self.index, address))
+
+    def remove_address(self, address: Address) -> None:
+        with rtsocket.tolerated(errno.EADDRNOTAVAIL):
+            self._kernel.request(messages.remove_address(self.index, address))
+
+    def announce(self, address: IPv4Address) -> None:
+        """Tell the neighbours who has the address now; some may remember who had it before."""
+        if len(self._mac) != len(_NOBODY):
+            return
+        question = struct.pack(">HHBBH", 1, 0x0800, 6, 4, _REQUEST)
+        question += self._mac + address.packed + _NOBODY + address.packed
+        frame = _BROADCAST + self._mac + _ARP.to_bytes(2, "big") + question
+        if self._speaker is None:
+            self._speaker = self._kernel.inside(_raw_socket)
+        self._speaker.sendto(frame, (self.name, _ARP))
+
+    def close(self) -> None:
+        if self._speaker is not None:
+            self._speaker.close()
+
+    def reach(self, neighbour: IPv4Address, source: IPv4Interface) -> None:
+        """Make sure of a route to one address on the link."""
+        self._kernel.request(messages.direct_route(self.index, IPv4Network(neighbour), source.ip))
+
+    def direct_route(self, source: IPv4Interface) -> bytes:
+        """The route to the network of an address, for `restore` and `remove`."""
+        return messages.direct_route(self.index, source.network, source.ip)[_HEADER.size :]
+
+    def routes(self, *, without: Collection[IPv4Address]) -> list[bytes]:
+        """The IPv4 routes that leave by this link, but for those to single addresses; the default route is last."""
+        kept = [
+            route
+            for route in self._kernel.dump(messages.routes())
+            if self._is_mine(route) and _single_destination(route) not in without
+        ]
+        return sorted(kept, key=lambda route: _ROUTE.unpack_from(route)[1] == 0)
+
+    def restore(self, route: bytes) -> None:
+        self._route(messages.NEW_ROUTE, rtsocket.CREATE | rtsocket.REPLACE, route)
+
+    def remove(self, route: bytes) -> None:
+        with rtsocket.tolerated(errno.ESRCH):
+            self._route(messages.DELETE_ROUTE, 0, route)
+
+    def _is_mine(self, route: bytes) -> bool:
+        _, _, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(route)
+        output = dict(rtsocket.attributes(route[_ROUTE.size :])).get(_OUTPUT, b"")
+        return table == _MAIN_TABLE and kind == _UNICAST and output == self.index.to_bytes(4, "little")
+
+    def _route(self, kind: int, flags: int, route: bytes) -> None:
+        """What the kernel tells of a route is what it takes to make it."""
+        self._kernel.request(_HEADER.pack(_HEADER.size + len(route), kind, flags, 0, 0) + route)
+
+
+def _single_destination(route: bytes) -> IPv4Address | None:
+    length = _ROUTE.unpack_from(route)[1]
+    destination = dict(rtsocket.attributes(route[_ROUTE.size :])).get(1, b"")
+    return IPv4Address(destination) if length == 32 and len(destination) == 4 else None
+
+
+def _raw_socket() -> socket.socket:
+    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC)

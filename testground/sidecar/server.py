@@ -1,0 +1,114 @@
+"""The sidecar process of one run: makes its networks, then one line of JSON at a time what the daemon asks for.
+
+It ends when the daemon's end of the connection closes, in whatever way. With it and the instances all of the networks
+is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from testground.drivers import launcher
+from testground.errors import NetworkError
+from testground.sidecar.topology import Hub, Space, TopologyError
+
+if TYPE_CHECKING:
+    from testground.sidecar.reactor import Instance
+
+
+class Server:
+    def __init__(self, connection: socket.socket, hub: Hub) -> None:
+        self._connection, self._hub = connection, hub
+        self._spaces: dict[str, Space] = {}
+        self._instances: dict[str, Instance] = {}
+        self._taken: dict[Any, str] = {}
+
+    async def serve(self) -> None:
+        """Answer requests in their order until the connection closes."""
+        for line in _lines(self._connection):
+            request = json.loads(line)
+            answer, descriptors = await self._carry_out(request)
+            say(self._connection, {"id": request["id"], **answer}, descriptors)
+            if len(self._spaces) == self._hub.instances:
+                _reactor()
+
+    async def _carry_out(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        try:
+            if "config" in request:
+                return await self._configure(request["host"], request["config"]), []
+            return self._add(request["host"], request["number"])
+        except launcher.Failed as error:
+            return {"error": refused(error)}, []
+        except TopologyError as error:
+            return {"error": str(error)}, []
+        except OSError as error:
+            return {"error": error.strerror or str(error)}, []
+
+    def _add(self, host: str, number: int) -> tuple[dict[str, Any], list[int]]:
+        space = self._hub.add(number)
+        self._spaces[host] = space
+        self._taken[space.data.ip] = host
+        return {}, [space.netns]
+
+    async def _configure(self, host: str, payload: object) -> dict[str, Any]:
+        config, _ = _reactor()
+        try:
+            instance = self._instances.get(host) or await self._instance(host)
+            change = config.parse(payload)
+            await instance.apply(change)
+        except NetworkError as error:
+            return {"error": str(error)}
+        return {"state": change.callback_state}
+
+    async def _instance(self, host: str) -> Instance:
+        _, reactor = _reactor()
+        space = self._spaces[host]
+        instance: Instance = reactor.Instance(
+            host,
+            space.netns,
+            control=reactor.LinkInfo("eth0", space.control),
+            data=reactor.LinkInfo("eth1", space.data),
+            services=[self._hub.control[1]],
+            taken=self._taken,
+        )
+        await instance.initialise()
+        self._instances[host] = instance
+        return instance
+
+
+def _reactor() -> tuple[ModuleType, ModuleType]:
+    """What changes networks. It is slow to import: once all instances have theirs, there is time for it."""
+    from testground.sidecar import config, reactor
+
+    return config, reactor
+
+
+def open_hub(instances: int) -> tuple[Hub, int | None]:
+    """The hub, and the descriptor of the user namespace that it takes for others than root."""
+    user = None
+    try:
+        launcher.unshare("a network namespace", launcher.CLONE_NEWNET)
+    except launcher.Failed:
+        launcher.own_user_namespace()
+        user = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    return Hub(instances), user
+
+
+def say(connection: socket.socket, message: dict[str, Any], descriptors: list[int]) -> None:
+    message["descriptors"] = len(descriptors)
+    socket.send_fds(connection, [json.dumps(message).encode() + b"\n"], descriptors)
+
+
+def refused(error: launcher.Failed) -> str:
+    step, number = error.args
+    return f"this machine refuses {step} ({os.strerror(number)})"
+
+
+def _lines(connection: socket.socket) -> Iterator[bytes]:
+    with connection.makefile("rb") as file:
+        yield from file

@@ -1,0 +1,479 @@
+"""`network = "isolated"` of local:exec: real namespaces, real links, and what becomes of them.
+
+All run as who runs the tests; the last one runs the others once more as an ordinary user, if that is root.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from testground.api.task import Outcome
+from testground.errors import RunError
+from testground.plugins import RunGroupInput
+from testground.runners import isolated_network
+from testground.runners.local_run import LocalExecConfig
+from tests.integration.test_local_exec import OK, Bench
+from tests.integration.test_local_exec import bench as bench
+
+PLAN = """
+import asyncio, json, os, socket, sys
+from pathlib import Path
+from testground.sdk import Topic, invoke
+from testground.errors import SyncError
+
+def note(name, value):
+    Path(os.environ["TEST_OUTPUTS_PATH"], name).write_text(json.dumps(value))
+
+async def serve():
+    return await asyncio.start_server(lambda reader, writer: writer.close(), "0.0.0.0", 7000)
+
+async def reach(address):
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(address, 7000), 3)
+        writer.close()
+        return "reached"
+    except (OSError, TimeoutError) as error:
+        return type(error).__name__ + ": " + (os.strerror(error.errno) if getattr(error, "errno", 0) else "")
+
+async def configure(init, host=None, state="configured", **change):
+    config = {{"network": "default", "enable": True, "callback_state": state, **change}}
+    await init.sync.publish(Topic("network:" + (host or socket.gethostname()), dict), config)
+    await init.sync.barrier(state, 1)
+
+async def refusal(init, host=None, **change):
+    try:
+        await configure(init, host, **change)
+    except SyncError as error:
+        return str(error)
+    return ""
+
+async def meet(init, name):
+    await init.sync.signal_and_wait(name, init.env.instance_count)
+
+async def case(env, init):
+{body}
+
+invoke(case)
+"""
+
+
+@pytest.fixture
+async def isolated(bench: Bench) -> Bench:
+    bench.config = LocalExecConfig(network="isolated")
+    possible, how = await isolated_network.possible()
+    if not possible:
+        pytest.skip(how)
+    return bench
+
+
+def plan(bench: Bench, body: str, name: str = "case.py") -> str:
+    indented = "".join(f"    {line}\n" for line in body.strip().splitlines())
+    return bench.script(name, PLAN.format(body=indented), sys.executable)
+
+
+async def succeed(bench: Bench, body: str, instances: int = 2) -> None:
+    result = await bench.run(RunGroupInput("g", instances, plan(bench, body)))
+    assert result.outcome is Outcome.SUCCESS, bench.notes.text
+
+
+def noted(bench: Bench, name: str, index: int = 0) -> object:
+    return json.loads(bench.outputs(index=index).joinpath(name).read_text())
+
+
+async def test_every_instance_has_a_name_and_two_addresses_of_its_own(isolated):
+    await succeed(
+        isolated,
+        """
+import fcntl
+def address(link):
+    with socket.socket() as probe:
+        return socket.inet_ntoa(fcntl.ioctl(probe, 0x8915, link.encode().ljust(256, b"\\0"))[20:24])
+note("seen", {
+    "links": [name for _, name in socket.if_nameindex()],
+    "control": address("eth0"), "data": address("eth1"), "sdk": init.net.get_data_network_ip(),
+    "host": socket.gethostname(), "HOSTNAME": os.environ["HOSTNAME"],
+    "own": socket.gethostbyname(socket.gethostname()),
+    "sync": socket.gethostbyname("testground-sync-service"),
+    "subnet": os.environ["TEST_SUBNET"], "sidecar": os.environ["TEST_SIDECAR"],
+})
+""",
+    )
+    first, second = noted(isolated, "seen", 0), noted(isolated, "seen", 1)
+    assert first["host"] != second["host"]
+    for index, seen in enumerate((first, second)):
+        host = seen.pop("host")
+        assert len(host) == 12 and int(host, 16) and seen.pop("HOSTNAME") == host
+        assert set(seen.pop("links")) >= {"lo", "eth0", "eth1"}
+        data = f"16.0.0.{index + 2}"
+        assert seen == {
+            "control": f"192.18.0.{index + 2}",
+            "data": data,
+            "sdk": data,
+            "own": data,
+            "sync": "192.18.0.1",
+            "subnet": "16.0.0.0/16",
+            "sidecar": "true",
+        }
+
+
+async def test_only_the_data_network_and_the_services_are_reachable(isolated):
+    await succeed(
+        isolated,
+        """
+server = await serve()
+await meet(init, "listening")
+note("reached", [await reach(f"{network}.0.{host}") for network in ("16.0", "192.18") for host in (2, 3)])
+note("beyond", [await reach(address) for address in ("1.1.1.1", "10.0.0.1")])
+await meet(init, "done")
+""",
+    )
+    unreachable = f"OSError: {os.strerror(101)}"
+    assert noted(isolated, "reached", 0) == ["reached", "reached", "reached", unreachable]
+    assert noted(isolated, "reached", 1) == ["reached", "reached", unreachable, "reached"]
+    assert noted(isolated, "beyond") == [unreachable, unreachable]
+
+
+async def test_the_service_knows_whose_connection_it_is(isolated):
+    """Otherwise those who wait for a dead one would wait for ever."""
+    script = plan(
+        isolated,
+        """
+if init.global_seq == 1:
+    os._exit(3)
+await meet(init, "never")
+""",
+    )
+    result = await isolated.run(RunGroupInput("g", 3, script))
+    assert str(result) == "outcome = failure (g:0/3)"
+    assert isolated.notes.text.count('barrier "never" cannot be met') >= 2
+
+
+async def test_a_new_address_is_in_force_when_it_is_acknowledged(isolated):
+    await succeed(
+        isolated,
+        """
+server = await serve()
+if socket.gethostname().endswith("0"):
+    await configure(init, IPv4="16.0.9.9/16", state="moved")
+    note("now", init.net.get_data_network_ip())
+await init.sync.barrier("moved", 1)
+note("reached", [await reach("16.0.9.9"), await reach("16.0.0.2")])
+await meet(init, "done")
+""",
+    )
+    assert noted(isolated, "now") == "16.0.9.9"
+    new, old = noted(isolated, "reached", 1)
+    assert new == "reached" and old != "reached"
+
+
+async def test_an_instance_leaves_the_network_and_comes_back(isolated):
+    await succeed(
+        isolated,
+        """
+server = await serve()
+await meet(init, "listening")
+if socket.gethostname().endswith("0"):
+    seen = [await reach("16.0.0.3")]
+    await configure(init, enable=False, state="off")
+    seen.append(await reach("16.0.0.3"))
+    await configure(init, state="on")
+    note("seen", [*seen, await reach("16.0.0.3")])
+await meet(init, "done")
+""",
+    )
+    assert noted(isolated, "seen") == ["reached", f"OSError: {os.strerror(101)}", "reached"]
+
+
+@pytest.mark.parametrize(("filter_", "seen"), [(1, "PermissionError"), (2, "OSError")])
+async def test_filters(isolated, filter_, seen):
+    await succeed(
+        isolated,
+        f"""
+server = await serve()
+await meet(init, "listening")
+if socket.gethostname().endswith("0"):
+    rule = {{"subnet": "16.0.0.3/32", "filter": {filter_}}}
+    await configure(init, rules=[rule], state="cut")
+    note("cut", [await reach("16.0.0.3"), await reach("16.0.0.4")])
+    await configure(init, rules=[{{**rule, "filter": 0}}], state="healed")
+    note("healed", await reach("16.0.0.3"))
+await meet(init, "done")
+""",
+        instances=3,
+    )
+    blocked, other = noted(isolated, "cut")
+    assert blocked.startswith((seen, "OSError", "TimeoutError")) and other == "reached"
+    assert noted(isolated, "healed") == "reached"
+
+
+async def test_what_cannot_be_applied_is_refused_with_its_reason_and_changes_nothing(isolated):
+    await succeed(
+        isolated,
+        """
+server = await serve()
+await meet(init, "listening")
+if socket.gethostname().endswith("0"):
+    note("refused", [
+        await refusal(init, IPv4="16.0.0.3/16"),
+        await refusal(init, IPv4="17.0.0.3/16"),
+        await refusal(init, network="other"),
+        await refusal(init, default={"latency": "soon"}),
+        await refusal(init, host="nobody"),
+    ])
+    note("after", [init.net.get_data_network_ip(), await reach("16.0.0.3")])
+await meet(init, "done")
+""",
+    )
+    conflict, outside, unknown, unreadable, nobody = noted(isolated, "refused")
+    assert "16.0.0.3 is the address of another instance" in conflict
+    assert "17.0.0.3 is not in the data network 16.0.0.0/16" in outside
+    assert "unsupported network: 'other'" in unknown
+    assert "latency" in unreadable
+    assert "no instance of this run has the hostname 'nobody'" in nobody
+    assert noted(isolated, "after") == ["16.0.0.2", "reached"]
+
+
+async def test_configurations_of_one_instance_are_applied_in_their_order(isolated):
+    await succeed(
+        isolated,
+        """
+changes = [configure(init, IPv4=f"16.0.7.{k}/16", state=f"change{k}") for k in range(2, 22)]
+await asyncio.gather(*changes)
+note("last", init.net.get_data_network_ip())
+""",
+        instances=1,
+    )
+    assert noted(isolated, "last") == "16.0.7.21"
+
+
+async def test_a_plan_cannot_change_its_own_links_and_routes(isolated):
+    """Not even as root: what a run's networks are is the sidecar's to say."""
+    await succeed(
+        isolated,
+        """
+import fcntl, struct
+with socket.socket() as probe:
+    try:
+        fcntl.ioctl(probe, 0x8914, struct.pack("16sh14x", b"eth1", 0))
+    except OSError as error:
+        note("refused", type(error).__name__)
+""",
+        instances=1,
+    )
+    assert noted(isolated, "refused") == "PermissionError"
+
+
+async def test_two_runs_do_not_meet(isolated, tmp_path):
+    """They have the same addresses, at the same time."""
+    body = """
+server = await serve()
+await meet(init, "listening")
+note("reached", [await reach(f"16.0.0.{host}") for host in range(2, 5)])
+"""
+    script = plan(isolated, body)
+    other = Bench(tmp_path)
+    other.config = isolated.config
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(isolated.run, RunGroupInput("g", 3, script))
+        tasks.start_soon(other.run, RunGroupInput("g", 2, script))
+    assert noted(isolated, "reached") == ["reached"] * 3
+    assert noted(other, "reached")[:2] == ["reached"] * 2 and noted(other, "reached")[2] != "reached"
+
+
+def sidecar_of(run_id: str) -> int:
+    """The process id."""
+    mark = f"TESTGROUND_TASK={run_id}".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if mark in entry.joinpath("environ").read_bytes():
+                    return int(entry.name)
+            except OSError:
+                continue
+    raise AssertionError(f"no sidecar process of run {run_id}")
+
+
+async def test_a_run_whose_sidecar_is_killed_fails_at_once_and_says_so(isolated):
+    ended = 0.0
+
+    async def run() -> None:
+        nonlocal ended
+        with pytest.raises(RunError, match=r"the sidecar process of this run was killed by SIGKILL"):
+            await isolated.shell("echo hanging; exec sleep 1000", instances=3)
+        ended = time.monotonic()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        for index in range(3):
+            await isolated.notes.until(f"<< g[{index:03}] >> hanging")
+        killed = time.monotonic()
+        os.kill(sidecar_of(isolated.run_id), signal.SIGKILL)
+    assert ended - killed < 1
+
+
+async def test_a_sidecar_that_is_killed_while_instances_start(isolated, monkeypatch):
+    added = isolated_network.Sidecar.add
+
+    async def add(sidecar, number, hostname):
+        if number == 5:
+            os.kill(sidecar_of(isolated.run_id), signal.SIGKILL)
+        return await added(sidecar, number, hostname)
+
+    monkeypatch.setattr(isolated_network.Sidecar, "add", add)
+    with pytest.raises(RunError, match="killed by SIGKILL"):
+        await isolated.shell("exec sleep 1000", instances=40)
+
+
+async def test_an_instance_that_dies_within_a_change_of_its_network(isolated):
+    script = plan(
+        isolated,
+        """
+if socket.gethostname().endswith("0"):
+    for k in range(50):
+        asyncio.ensure_future(configure(init, IPv4=f"16.0.7.{k + 2}/16", state="moved"))
+    await asyncio.sleep(0)
+    os._exit(3)
+await configure(init, IPv4="16.0.8.8/16", state="other")
+""",
+    )
+    result = await isolated.run(RunGroupInput("g", 2, script))
+    assert str(result) == "outcome = failure (g:1/2)"
+    assert "code 3" in result.failures[0].reason
+
+
+async def test_nothing_is_left_of_a_run(isolated):
+    before = namespaces()
+    await isolated.shell(f"readlink /proc/self/ns/net; {OK}", instances=2)
+    assert namespaces() <= before
+    with pytest.raises(AssertionError, match="no sidecar process"):
+        sidecar_of(isolated.run_id)
+
+
+def namespaces() -> set[str]:
+    """Network namespaces that a process of ours lives in."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                found.add(os.readlink(entry / "ns" / "net"))
+            except OSError:
+                continue
+    return found
+
+
+async def test_a_machine_that_forbids_it_says_which_setting_to_change(isolated, monkeypatch):
+    settings = {"user.max_net_namespaces": (Path("/proc/sys/user/max_net_namespaces").read_text().strip(), "10000")}
+    monkeypatch.setattr(isolated_network.namespaces, "_SETTINGS", settings)
+    monkeypatch.setattr("testground.sidecar.client._PROGRAM", REFUSING)
+    with pytest.raises(RunError) as caught:
+        await isolated.shell(OK)
+    assert "this machine refuses a user namespace (Operation not permitted)" in str(caught.value)
+    assert "run 'sysctl -w user.max_net_namespaces=10000' as root" in str(caught.value)
+
+
+REFUSING = """
+import errno, sys
+sys.path[:] = sys.argv[3].split("\\n")
+from testground.drivers import launcher
+def unshare(what, flags):
+    raise launcher.Failed(what, errno.EPERM)
+launcher.unshare = unshare
+from testground.sidecar import __main__
+__main__.main(int(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+async def test_more_instances_than_one_bridge_has_ports(isolated, monkeypatch):
+    """Instances on different bridges are neighbours all the same."""
+    monkeypatch.setattr("testground.sidecar.client._PROGRAM", FEW_PORTS)
+    await succeed(
+        isolated,
+        """
+server = await serve()
+await meet(init, "listening")
+note("reached", [await reach(f"16.0.0.{host}") for host in range(2, 9)])
+await meet(init, "done")
+""",
+        instances=7,
+    )
+    assert [noted(isolated, "reached", index) for index in range(7)] == [["reached"] * 7] * 7
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_1200_instances_on_one_data_network(isolated):
+    first = plan(
+        isolated,
+        """
+server = await serve()
+await init.sync.signal_and_wait("listening", 2)
+await init.sync.barrier("reached", 1)
+""",
+        "first.py",
+    )
+    last = plan(
+        isolated,
+        """
+await init.sync.signal_and_wait("listening", 2)
+note("seen", [init.net.get_data_network_ip(), await reach("16.0.0.2")])
+await init.sync.signal_entry("reached")
+""",
+        "last.py",
+    )
+    between = RunGroupInput("many", 1198, isolated.script("many.sh", OK))
+    groups = (RunGroupInput("g", 1, first), between, RunGroupInput("last", 1, last))
+    result = await isolated.run(*groups, timeout=150)
+    assert str(result) == "outcome = success (g:1/1 last:1/1 many:1198/1198)"
+    assert json.loads(isolated.outputs("last").joinpath("seen").read_text()) == ["16.0.4.177", "reached"]
+
+
+FEW_PORTS = """
+import sys
+sys.path[:] = sys.argv[3].split("\\n")
+from testground.sidecar import __main__, topology
+topology.PORTS = 3
+__main__.main(int(sys.argv[1]), int(sys.argv[2]))
+"""
+
+UNPRIVILEGED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from testground.drivers import launcher
+user, group = os.geteuid(), os.getegid()
+launcher.unshare("a user namespace", launcher.CLONE_NEWUSER)
+launcher.write("/proc/self/setgroups", "deny")
+launcher.write("/proc/self/uid_map", f"1000 {user} 1")
+launcher.write("/proc/self/gid_map", f"1000 {group} 1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Runs a program as user 1000, which owns the files of root and has no privileges."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the tests above have run as an ordinary user")
+@pytest.mark.timeout(180)
+def test_all_of_this_as_an_ordinary_user(tmp_path):
+    root = Path(__file__).parents[2]
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--basetemp={tmp_path / 'user'}",
+        __file__,
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", UNPRIVILEGED, root, *tests], cwd=root, capture_output=True, text=True, check=False
+    )
+    if "launcher.Failed: ('a user namespace'" in done.stderr:
+        pytest.skip("this machine allows user namespaces to root only")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 skipped" in done.stdout, "only this test does not run there"
