@@ -131,8 +131,9 @@ class Composition(WireModel):
     groups: list[Group] | None = None
     runs: list[Run] | None = None
 
-    def group(self, group_id: str) -> Group | None:
-        return next((group for group in self.groups or [] if group.id == group_id), None)
+    def groups_by_id(self) -> dict[str, Group]:
+        """Of several with one id, which validation refuses, the first."""
+        return {group.id: group for group in reversed(self.groups or [])}
 
     def run(self, run_id: str) -> Run | None:
         return next((run for run in self.runs or [] if run.id == run_id), None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from anyio import to_thread
+
 from testground import health, plugins
 from testground.api.composition import Composition, Run
 from testground.api.manifest import Manifest
@@ -61,17 +63,23 @@ async def prepare_run(workshop: Workshop, job: Job) -> Composition:
         raise RunError("runner is disabled by config")
     composition = prepare.generate_default_run(request.composition)
     to_build = _groups_to_build(composition, request.build_groups)
-    prepare.validate_for_run(composition)
     run_id = _run_id(request.run_ids)
-    prepared = prepare.prepare_for_run(composition, manifest)
-    prepare.frame_for_run(prepared, run_id)
-    for warning in prepare.warnings(prepared, manifest):
+    # Thousands of groups take seconds, in which the daemon and the sync service must go on.
+    prepared, warnings = await to_thread.run_sync(_prepare, composition, manifest, run_id)
+    for warning in warnings:
         job.output.warn(warning)
     if to_build:
         artifacts = await _build_for_run(workshop, job, composition, manifest, to_build)
         for group in prepared.groups or []:
             group.run.artifact = artifacts.get(group.id, group.run.artifact)
     return prepared
+
+
+def _prepare(composition: Composition, manifest: Manifest, run_id: str) -> tuple[Composition, list[str]]:
+    prepare.validate_for_run(composition)
+    prepared = prepare.prepare_for_run(composition, manifest)
+    prepare.frame_for_run(prepared, run_id)
+    return prepared, prepare.warnings(prepared, manifest)
 
 
 async def run(workshop: Workshop, job: Job, composition: Composition) -> RunResult:
@@ -166,8 +174,9 @@ async def _check_health(runner: Runner, env: EnvConfig, output: Output) -> None:
 
 def _run_groups(composition: Composition, chosen: Run) -> list[RunGroupInput]:
     groups = []
+    known = composition.groups_by_id()
     for run_group, count in zip(chosen.groups or [], instances.counts(chosen), strict=True):
-        group = composition.group(run_group.effective_group_id)
+        group = known.get(run_group.effective_group_id)
         if group is None:
             raise CompositionError(f"run {chosen.id}: group {run_group.effective_group_id} is gone")
         groups.append(

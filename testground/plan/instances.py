@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 
-from testground.api.composition import Composition, Instances, Run, RunGroup
+from testground.api.composition import Group, Instances, Run, RunGroup
 from testground.errors import CompositionError
 
 
-def inherit(member: RunGroup, composition: Composition) -> Instances:
+def inherit(member: RunGroup, group: Group) -> Instances:
     """A run group's own instances, else those of the group it refers to; never half of each."""
-    if member.instances.given:
-        return member.instances
-    group = composition.group(member.effective_group_id)
-    return group.instances if group else member.instances
+    return member.instances if member.instances.given else group.instances
 
 
 def resolve(run: Run) -> Run:

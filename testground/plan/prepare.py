@@ -55,7 +55,8 @@ def prepare_for_run(composition: Composition, manifest: Manifest) -> Composition
     case = _case(settings.case, manifest)
     config = _filled(settings.run_config, (_runner_config(settings.runner, manifest),))
     settings = settings.model_copy(update={"plan": _plan_name(manifest), "run_config": config})
-    runs = [_prepared_run(run, composition, case) for run in composition.runs or []]
+    groups = composition.groups_by_id()
+    runs = [_prepared_run(run, groups, settings.run or GlobalRun(), case) for run in composition.runs or []]
     prepared = composition.model_copy(update={"global_": settings, "runs": runs})
     parameters.check(prepared)
     return prepared.model_copy(deep=True)
@@ -183,9 +184,13 @@ def _runner_config(runner: str, manifest: Manifest) -> dict[str, Any]:
     return known[runner]
 
 
-def _prepared_run(run: Run, composition: Composition, case: TestCase) -> Run:
+def _prepared_run(run: Run, groups: Mapping[str, Group], common: GlobalRun, case: TestCase) -> Run:
+    defaults = parameters.defaults(case)
     try:
-        members = [_prepared_member(member, run, composition, case) for member in run.groups or []]
+        members = [
+            _prepared_member(member, run, validate.referenced(member, run, groups), common, defaults)
+            for member in run.groups or []
+        ]
         counted = instances.resolve(run.model_copy(update={"groups": members}))
         _check_bounds(counted, case)
     except TestgroundError as error:
@@ -193,14 +198,14 @@ def _prepared_run(run: Run, composition: Composition, case: TestCase) -> Run:
     return counted
 
 
-def _prepared_member(member: RunGroup, run: Run, composition: Composition, case: TestCase) -> RunGroup:
-    group = validate.referenced(member, run, composition)
-    common = composition.global_.run or GlobalRun()
-    layers = (run.test_params, group.run.test_params, common.test_params, parameters.defaults(case))
+def _prepared_member(
+    member: RunGroup, run: Run, group: Group, common: GlobalRun, defaults: Mapping[str, str]
+) -> RunGroup:
+    layers = (run.test_params, group.run.test_params, common.test_params, defaults)
     return member.model_copy(
         update={
             "resources": _filled_resources(member.resources, group.resources),
-            "instances": instances.inherit(member, composition),
+            "instances": instances.inherit(member, group),
             "test_params": _filled(member.test_params, layers) or {},
             "profiles": _filled(member.profiles, (group.run.profiles, common.profiles)),
         }

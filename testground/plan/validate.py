@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from testground.api.composition import Composition, Group, Run, RunGroup
 from testground.errors import CompositionError
@@ -26,14 +26,13 @@ def for_run(composition: Composition) -> Composition:
     return composition
 
 
-def referenced(member: RunGroup, run: Run, composition: Composition) -> Group:
-    """The group that a run group is made of. Raises `CompositionError` with the nearest id."""
-    group = composition.group(member.effective_group_id)
+def referenced(member: RunGroup, run: Run, groups: Mapping[str, Group]) -> Group:
+    """The group, of those by id, that a run group is made of. Raises `CompositionError` with the nearest id."""
+    group = groups.get(member.effective_group_id)
     if group is None:
-        known = [group.id for group in composition.groups or []]
         raise CompositionError(
             f"run {run.id}:{member.id} references non-existent group {member.effective_group_id}"
-            f"{nearest(member.effective_group_id, known)}"
+            f"{nearest(member.effective_group_id, groups)}"
         )
     return group
 
@@ -68,16 +67,17 @@ def _groups(composition: Composition) -> None:
 def _runs(composition: Composition) -> None:
     runs = composition.runs or []
     _unique("runs ids", (run.id for run in runs))
+    groups = composition.groups_by_id()
     for run in runs:
-        _run_groups(run, composition)
+        _run_groups(run, groups)
     for run in runs:
-        _instances(run, composition)
+        _instances(run, groups)
 
 
-def _run_groups(run: Run, composition: Composition) -> None:
+def _run_groups(run: Run, groups: Mapping[str, Group]) -> None:
     members = run.groups or []
     for member in members:
-        referenced(member, run, composition)
+        referenced(member, run, groups)
     _unique("group ids", (f"{run.id}:{member.id}" for member in members))
     for member in members:
         _directory_name("group", member.id)
@@ -85,10 +85,11 @@ def _run_groups(run: Run, composition: Composition) -> None:
         _directory_name("run", run.id)
 
 
-def _instances(run: Run, composition: Composition) -> None:
+def _instances(run: Run, groups: Mapping[str, Group]) -> None:
     """Upstream counts before groups pass their instances on, and so refuses what is right (§7.1 no. 9)."""
     members = [
-        member.model_copy(update={"instances": instances.inherit(member, composition)}) for member in run.groups or []
+        member.model_copy(update={"instances": instances.inherit(member, referenced(member, run, groups))})
+        for member in run.groups or []
     ]
     try:
         instances.resolve(run.model_copy(update={"groups": members}))

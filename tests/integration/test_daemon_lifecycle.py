@@ -30,9 +30,11 @@ from testground.errors import ConfigError
 
 DEADLINE = 30
 SERVE = """
+import signal
 import anyio
 from testground import config
 from testground.daemon.main import serve
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests under nohup
 anyio.run(serve, config.load())
 """
 SUCCESS = """echo '{"event":{"success_event":{"group":"single"}}}'"""

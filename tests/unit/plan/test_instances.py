@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testground.api.composition import Composition, Instances, Run, RunGroup
+from testground.api.composition import Group, Instances, Run, RunGroup
 from testground.errors import CompositionError
 from testground.plan import instances
 
@@ -69,5 +69,5 @@ def test_absurd_percentages_are_a_mismatch(percentage: float) -> None:
     ],
 )
 def test_instances_are_inherited_whole_or_not_at_all(own: Instances, inherited: Instances) -> None:
-    composition = Composition.model_validate({"groups": [{"id": "g", "instances": {"count": 7, "percentage": 0.5}}]})
-    assert instances.inherit(RunGroup(id="x", group_id="g", instances=own), composition) == inherited
+    group = Group(id="g", instances=Instances(count=7, percentage=0.5))
+    assert instances.inherit(RunGroup(id="x", group_id="g", instances=own), group) == inherited
