@@ -76,7 +76,12 @@ class HostNetwork:
         answer("")
 
     async def _variables(self, member: Member, host: str, port: int) -> dict[str, str]:
-        variables = {"REDIS_HOST": "localhost", "SYNC_SERVICE_HOST": host, "SYNC_SERVICE_PORT": str(port)}
+        variables = {
+            "INFLUXDB_URL": self._run.env.daemon.influxdb_endpoint,
+            "REDIS_HOST": "localhost",
+            "SYNC_SERVICE_HOST": host,
+            "SYNC_SERVICE_PORT": str(port),
+        }
         if self._redis:
             variables["REDIS_HOST"] = self._run.sync.host
             variables["REDIS_PORT"] = str(await self._run.sync.open_redis_door(member))

@@ -30,7 +30,12 @@ from testground.sync.service import Member
 
 REDIS = "testground-redis"
 
-VARIABLES = {"REDIS_HOST": REDIS, "SYNC_SERVICE_HOST": SYNC_SERVICE, "SYNC_SERVICE_PORT": str(SYNC_PORT)}
+VARIABLES = {
+    "INFLUXDB_URL": "",  # nothing leads to the machine's; sdk-go would try for seconds
+    "REDIS_HOST": REDIS,
+    "SYNC_SERVICE_HOST": SYNC_SERVICE,
+    "SYNC_SERVICE_PORT": str(SYNC_PORT),
+}
 
 
 class IsolatedNetwork(HostNetwork):
@@ -54,6 +59,10 @@ class IsolatedNetwork(HostNetwork):
     @asynccontextmanager
     async def running(self, directory: Path) -> AsyncIterator[None]:
         run = self._run
+        if run.env.daemon.influxdb_endpoint:
+            run.output.warn(
+                "isolated instances cannot reach daemon.influxdb_endpoint; their metrics are in the outputs"
+            )
         try:
             async with open_sidecar(run.run_id, len(self._numbers)) as self._sidecar:
                 await run.sync.open_shared_door(run.run_id, self._sidecar.sync, self._by_address.get)

@@ -168,7 +168,6 @@ class LocalRun:
         extras = {
             "HOME": os.environ.get("HOME", str(temp)),
             "HOSTNAME": place.home.hostname if place.home is not None else platform.node(),
-            "INFLUXDB_URL": self._run.env.daemon.influxdb_endpoint,
             "PATH": os.environ.get("PATH", os.defpath),
             "TMPDIR": str(temp),
         }

@@ -86,6 +86,8 @@ class Sidecar:
         self._loop.add_reader(self._connection, self._receive)
         with anyio.move_on_after(START_DEADLINE):
             answer, descriptors = await self._answer(self._asked.append)
+            if self.died.is_set():
+                raise SidecarError(await to_thread.run_sync(self.obituary))
             if error := answer.get("refused") or answer.get("error"):
                 raise SidecarError(error, by_kernel="refused" in answer)
             self.sync, self.redis = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])

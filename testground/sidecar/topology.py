@@ -11,6 +11,7 @@ import functools
 import operator
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -32,11 +33,18 @@ LOOPBACK, ETH0, ETH1 = 1, 2, 3
 _CONTROL, _DATA, _JOINTS, _PORTS = 10, 1010, 10_000, 100_000
 """Interface indices in the hub: the first bridge of each network, what joins bridges, the instances' links."""
 
-_QUIET = {
+_HUB = {
+    "/proc/sys/net/ipv4/ip_forward": "0",  # a machine with Docker has 1, and new namespaces take that over
+    "/proc/sys/net/ipv6/conf/default/disable_ipv6": "1",
+}
+_INSTANCE = {
+    "/proc/sys/net/ipv4/ip_unprivileged_port_start": "0",
+    "/proc/sys/net/ipv4/ping_group_range": f"{os.getegid()} {os.getegid()}",
     "/proc/sys/net/ipv6/conf/default/addr_gen_mode": "1",
     "/proc/sys/net/ipv6/conf/default/router_solicitations": "0",
 }
-"""No addresses and no questions that a link sends by itself: every port of a bridge would get every one of them."""
+"""An ordinary user may ping and serve any port, as root may. No link gives itself addresses and asks who is there: all
+ports of a bridge would get all of these questions."""
 
 
 class TopologyError(Exception):
@@ -62,7 +70,7 @@ class Hub:
             raise TopologyError(f"the data network {data} has addresses for {room} instances, not for {instances}")
         self._netns = _namespace()
         self._channel = Channel()
-        _settle("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+        _settle(_HUB)
         bridges = range(-(-instances // PORTS))
         requests = [layout.up(LOOPBACK)]
         for network, first in ((control, _CONTROL), (data, _DATA)):
@@ -81,8 +89,7 @@ class Hub:
         try:
             netns = _namespace()
             inside = Channel()
-            for path, value in _QUIET.items():
-                _settle(path, value)
+            _settle(_INSTANCE)
         finally:
             launcher.enter(self._netns, "the hub's network namespace", launcher.CLONE_NEWNET)
         space = Space(
@@ -161,10 +168,11 @@ def _namespace() -> int:
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _settle(path: str, value: str) -> None:
-    """A setting of the namespace; a kernel without IPv6 has none of them."""
-    if os.path.exists(path):  # noqa: PTH110
-        launcher.write(path, value)
+def _settle(settings: Mapping[str, str]) -> None:
+    """Of the namespace; a kernel may lack some of them."""
+    for path, value in settings.items():
+        if os.path.exists(path):  # noqa: PTH110
+            launcher.write(path, value)
 
 
 def _carry_out(channel: Channel, requests: list[Request]) -> None:

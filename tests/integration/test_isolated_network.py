@@ -140,6 +140,21 @@ await meet(init, "done")
     assert noted(isolated, "beyond") == [unreachable, unreachable]
 
 
+async def test_an_ordinary_user_may_ping_and_serve_any_port(isolated):
+    await succeed(
+        isolated,
+        """
+ping = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+with socket.create_server(("0.0.0.0", 80)), ping:
+    ping.settimeout(5)
+    ping.sendto(bytes([8, 0, 0, 0, 0, 0, 0, 1]), ("16.0.0.1", 0))
+    note("answer", ping.recv(100)[0])
+""",
+        instances=1,
+    )
+    assert noted(isolated, "answer") == 0
+
+
 async def test_the_service_knows_whose_connection_it_is(isolated):
     """Otherwise those who wait for a dead one would wait for ever."""
     script = plan(
@@ -329,6 +344,12 @@ async def test_a_sidecar_that_is_killed_while_instances_start(isolated, monkeypa
     monkeypatch.setattr(isolated_network.Sidecar, "add", add)
     with pytest.raises(RunError, match="killed by SIGKILL"):
         await isolated.shell("exec sleep 1000", instances=40)
+
+
+async def test_a_sidecar_that_cannot_even_start(isolated, monkeypatch):
+    monkeypatch.setattr("testground.sidecar.client._PROGRAM", "raise RuntimeError('broken')")
+    with pytest.raises(RunError, match="exited with code 1: RuntimeError: broken"):
+        await isolated.shell(OK)
 
 
 async def test_an_instance_that_dies_within_a_change_of_its_network(isolated):

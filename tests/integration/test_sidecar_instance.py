@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,17 @@ from tests.networks import SECONDS, Peer, networks
 
 LEAST, MOST = 0.7, 1.07
 """Of a rate: how much a busy machine manages at least, and what comes of measuring for less than a second."""
+
+CHECKOUT = Path(__file__).parents[2]
+IN_ITS_OWN_NAMESPACE = "TESTGROUND_TESTS_IN_A_USER_NAMESPACE"
+QUICK = "not bandwidth and not netem and not queues"
+ENTER = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+from testground.drivers import launcher
+launcher.own_user_namespace()
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 SILENCE = 0.2
 """Seconds after which what would be there at once is not there."""
@@ -281,6 +293,19 @@ def test_programs_hand_a_slow_link_one_packet_at_a_time(three):
     assert most_at_once() == 4
     here.apply(rules=[{"subnet": "16.0.9.0/24"}])
     assert most_at_once() == unlimited
+
+
+@pytest.mark.skipif(IN_ITS_OWN_NAMESPACE in os.environ, reason="this is the inner run")
+def test_what_is_quick_of_all_this_in_a_user_namespace(tmp_path):
+    """There, root has no power over the machine: it is what an ordinary user's run has."""
+    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}", "-k", QUICK, __file__]
+    done = subprocess.run(
+        [sys.executable, "-c", ENTER, *tests], cwd=CHECKOUT, capture_output=True, text=True,
+        env=os.environ | {IN_ITS_OWN_NAMESPACE: "yes"},
+    )  # fmt: skip
+    if "launcher.Failed" in done.stderr:
+        pytest.skip("this machine allows no user namespaces")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def kernel_has_netem(peer: Peer) -> bool:

@@ -16,6 +16,7 @@ LATENCIES = (5, 20, 100, 300)
 LOSSES = (1, 10, 50)
 RATES = (2_000_000, 10_000_000)
 PACKETS = 2000
+SAMPLES = 3
 ROOM = 1 << 24
 QUIET_SECONDS = 0.5
 SO_RCVBUFFORCE = 33
@@ -38,7 +39,7 @@ def report() -> dict[str, Any]:
         found["reset_ms"] = round_trip(here, there)
         for loss in LOSSES:
             here.apply(default={"loss": loss})
-            found[f"loss_{loss}"] = PACKETS - len(arrivals(here, there))
+            found[f"loss_{loss}"] = [PACKETS - len(arrivals(here, there)) for _ in range(SAMPLES)]
         here.apply(default={"duplicate": 20})
         found["duplicated"] = len(arrivals(here, there)) - PACKETS
         here.apply(default={"latency": 20 * MILLISECOND, "reorder": 20, "reorder_corr": 10})
