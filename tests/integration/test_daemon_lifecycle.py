@@ -30,11 +30,9 @@ from testground.errors import ConfigError
 
 DEADLINE = 30
 SERVE = """
-import signal
 import anyio
 from testground import config
 from testground.daemon.main import serve
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests under nohup
 anyio.run(serve, config.load())
 """
 SUCCESS = """echo '{"event":{"success_event":{"group":"single"}}}'"""
@@ -175,7 +173,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_an_idle_daemon(home: Home, number: signal.Signals) -> None:
-    with daemon(home) as process:
+    with daemon(home, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)) as process:
         assert ask(process.endpoint, "/tasks", {})[-1].payload is None
         assert lock.holder(home) is not None
         assert str(lock.holder(home)).startswith(f"process {process.pid}, {process.endpoint}")
