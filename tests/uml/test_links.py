@@ -4,8 +4,12 @@
 """
 
 import statistics
+import sys
 
 import pytest
+
+if sys.platform != "linux":
+    pytest.skip("user-mode Linux runs on Linux", allow_module_level=True)
 
 from tests.uml import links
 
