@@ -140,6 +140,41 @@ await meet(init, "done")
     assert noted(isolated, "beyond") == [unreachable, unreachable]
 
 
+async def test_everybody_reaches_everybody_at_once(isolated):
+    """More pairs than the kernel remembers neighbours."""
+    await succeed(
+        isolated,
+        """
+server = await serve()
+await meet(init, "listening")
+note("missed", [host for host in range(2, 42) if await reach(f"16.0.0.{host}") != "reached"])
+await meet(init, "done")
+""",
+        instances=40,
+    )
+    assert [noted(isolated, "missed", index) for index in range(40)] == [[]] * 40
+
+
+async def test_an_address_that_another_instance_had_before(isolated):
+    await succeed(
+        isolated,
+        """
+server = await serve()
+await meet(init, "listening")
+if socket.gethostname().endswith("0"):
+    await configure(init, IPv4="16.0.9.9/16", state="left")
+await init.sync.barrier("left", 1)
+if socket.gethostname().endswith("1"):
+    await configure(init, IPv4="16.0.0.2/16", state="taken")
+await init.sync.barrier("taken", 1)
+note("seen", [await reach("16.0.9.9"), await reach("16.0.0.2")])
+await meet(init, "done")
+""",
+        instances=3,
+    )
+    assert [noted(isolated, "seen", index) for index in range(3)] == [["reached"] * 2] * 3
+
+
 async def test_an_ordinary_user_may_ping_and_serve_any_port(isolated):
     await succeed(
         isolated,
