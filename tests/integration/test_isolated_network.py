@@ -3,15 +3,18 @@
 All run as who runs the tests; the last one runs the others once more as an ordinary user, if that is root.
 """
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from testground.api.task import Outcome
@@ -19,6 +22,7 @@ from testground.errors import RunError
 from testground.plugins import RunGroupInput
 from testground.runners import isolated_network
 from testground.runners.local_run import LocalExecConfig
+from tests.acceptance.processes import Running, started
 from tests.integration.test_local_exec import OK, Bench
 from tests.integration.test_local_exec import bench as bench
 
@@ -335,6 +339,71 @@ note("reached", [await reach(f"16.0.0.{host}") for host in range(2, 5)])
         tasks.start_soon(other.run, RunGroupInput("g", 2, script))
     assert noted(isolated, "reached") == ["reached"] * 3
     assert noted(other, "reached")[:2] == ["reached"] * 2 and noted(other, "reached")[2] != "reached"
+
+
+@pytest.mark.timeout(120)
+async def test_daemons_of_two_homes_do_not_meet(isolated, tmp_path):
+    """Nor do they touch a namespace that is nobody's of them."""
+    with foreign_namespace() as foreign, contextlib.ExitStack() as daemons:
+        commands = []
+        for name, count in (("one", 2), ("two", 3)):
+            home = tmp_path / name
+            write_plan(home / "plans" / "meet")
+            daemons.enter_context(started(home))
+            commands.append(daemons.enter_context(Running(home, home, *RUN_MEETING, "-i", str(count))))
+        for command in commands:
+            done = await anyio.to_thread.run_sync(command.finish)
+            assert done.exit_code == 0, done.stdout + done.stderr
+        assert namespaces() >= {foreign}
+
+
+ISOLATED = ("--run-cfg", "network=isolated")
+RUN_MEETING = ("run", "single", "-p", "meet", "-t", "ok", "-b", "exec:generic", "-r", "local:exec", "--wait", *ISOLATED)
+
+
+def write_plan(directory: Path) -> None:
+    """Its instances reach each other, and find that there are no others."""
+    directory.mkdir(parents=True)
+    directory.joinpath("manifest.toml").write_text(
+        'name = "meet"\n[builders."exec:generic"]\nartifact = "meet.py"\n[runners."local:exec"]\n'
+        '[[testcases]]\nname = "ok"\ninstances = { min = 2, max = 3 }\n'
+    )
+    body = """
+server = await serve()
+await meet(init, "listening")
+reached = [await reach(f"16.0.0.{host}") for host in range(2, 6)]
+await meet(init, "counted")
+assert reached.count("reached") == env.instance_count, reached
+"""
+    indented = "".join(f"    {line}\n" for line in body.strip().splitlines())
+    artifact = directory / "meet.py"
+    artifact.write_text(f"#!{sys.executable}\n{PLAN.format(body=indented)}")
+    artifact.chmod(0o755)
+
+
+@contextlib.contextmanager
+def foreign_namespace() -> Iterator[str]:
+    """Of a process that has nothing to do with testground."""
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        [sys.executable, "-c", FOREIGN, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+FOREIGN = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from testground.drivers import launcher
+try:
+    launcher.unshare("a network namespace", launcher.CLONE_NEWNET)
+except launcher.Failed:
+    launcher.own_user_namespace(launcher.CLONE_NEWNET)
+print(os.readlink("/proc/self/ns/net"), flush=True)
+sys.stdin.read()
+"""
 
 
 def sidecar_of(run_id: str) -> int:
