@@ -209,6 +209,20 @@ await meet(init, "never")
     assert isolated.notes.text.count('barrier "never" cannot be met') >= 2
 
 
+async def test_old_sdks_find_redis(isolated):
+    isolated.config = LocalExecConfig(network="isolated", redis=True)
+    await succeed(
+        isolated,
+        """
+with socket.create_connection((os.environ["REDIS_HOST"], 6379), timeout=5) as redis:
+    redis.sendall(b"*1\\r\\n$4\\r\\nPING\\r\\n")
+    note("answer", redis.recv(100).decode())
+""",
+        instances=1,
+    )
+    assert noted(isolated, "answer") == "+PONG\r\n"
+
+
 async def test_a_new_address_is_in_force_when_it_is_acknowledged(isolated):
     await succeed(
         isolated,
