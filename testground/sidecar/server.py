@@ -56,7 +56,14 @@ class Server:
         self._taken[space.data.ip] = host
         return {}, [space.netns]
 
-    async def _configure(self, host: str, payload: object) -> dict[str, Any]:
+    async def _configure(self, host: str, text: str) -> dict[str, Any]:
+        """`text` is JSON, as it was published."""
+        if host not in self._spaces:
+            return {"error": f"{host} has not started yet"}
+        try:
+            payload = json.loads(text)
+        except (ValueError, RecursionError) as error:  # JSON all the same: a number of thousands of digits
+            return {"error": f"the network configuration cannot be read: {error}"}
         config, _ = _reactor()
         try:
             instance = self._instances.get(host) or await self._instance(host)
