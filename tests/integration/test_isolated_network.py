@@ -251,11 +251,20 @@ if socket.gethostname().endswith("0"):
     seen = [await reach("16.0.0.3")]
     await configure(init, enable=False, state="off")
     seen.append(await reach("16.0.0.3"))
+    await init.sync.barrier("looked", 1)
     await configure(init, state="on")
     note("seen", [*seen, await reach("16.0.0.3")])
+else:
+    await init.sync.barrier("off", 1)
+    seen = [await reach("16.0.0.2")]
+    await init.sync.signal_entry("looked")
+    await init.sync.barrier("on", 1)
+    note("seen", [*seen, await reach("16.0.0.2")])
 await meet(init, "done")
 """,
     )
+    without, again = noted(isolated, "seen", 1)
+    assert without != "reached" and again == "reached"
     assert noted(isolated, "seen") == ["reached", f"OSError: {os.strerror(101)}", "reached"]
 
 
