@@ -21,8 +21,9 @@ SECONDS = 10
 class Peer:
     """One instance, initialised."""
 
-    def __init__(self, number: int, space: Space, taken: dict[Any, str], services: list[Any]) -> None:
+    def __init__(self, hub: Hub, number: int, space: Space, taken: dict[Any, str], services: list[Any]) -> None:
         self.space = space
+        self._hub, self._number = hub, number
         self.ip = str(space.data.ip)
         self.host = f"{number:012x}"
         links = {"control": LinkInfo("eth0", space.control), "data": LinkInfo("eth1", space.data)}
@@ -35,6 +36,7 @@ class Peer:
         asyncio.run(self.instance.apply(change))
         if change.ipv4:
             self.ip = str(change.ipv4.ip)
+            self._hub.locate(self._number, change.ipv4.ip)
 
     def inside(self, call: Callable[[], T]) -> T:
         return rtsocket.inside(self.space.netns, call)
@@ -57,7 +59,7 @@ def networks(count: int) -> Iterator[list[Peer]]:
         for number in range(count):
             space = namespaces.submit(hub.add, number).result()
             held.callback(os.close, space.netns)
-            peer = Peer(number, space, taken, [hub.control[1]])
+            peer = Peer(hub, number, space, taken, [hub.control[1]])
             held.callback(peer.instance.close)
             peers.append(peer)
         yield peers

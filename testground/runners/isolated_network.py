@@ -7,7 +7,6 @@ with the reason why not.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -29,6 +28,8 @@ from testground.sidecar.client import Sidecar, SidecarError, open_sidecar
 from testground.sync.service import Member
 
 REDIS = "testground-redis"
+
+LINUX_ONLY = "isolated networks exist on Linux only"
 
 VARIABLES = {
     "INFLUXDB_URL": "",  # nothing leads to the machine's; sdk-go would try for seconds
@@ -55,6 +56,10 @@ class IsolatedNetwork(HostNetwork):
         self._homes: dict[Member, int] = {}
         self._files: Mapping[str, Path] = {}
         self._sidecar: Sidecar
+
+    async def check(self) -> None:
+        if sys.platform != "linux":
+            raise RunError(f'local:exec: network = "isolated": {LINUX_ONLY}')
 
     @asynccontextmanager
     async def running(self, directory: Path) -> AsyncIterator[None]:
@@ -102,7 +107,7 @@ class IsolatedNetwork(HostNetwork):
         if member is None:
             answer(f"network configuration refused: no instance of this run has the hostname '{hostname[:100]}'")
             return
-        self._sidecar.configure(hostname, json.loads(payload), partial(self._configured, member, answer))
+        self._sidecar.configure(hostname, payload.decode("utf-8", "replace"), partial(self._configured, member, answer))
 
     def _configured(self, member: Member, answer: Callable[[str], None], state: str, error: str) -> None:
         answer(f"network configuration refused: {error}" if error else "")
@@ -130,7 +135,7 @@ class IsolatedNetwork(HostNetwork):
 async def possible() -> tuple[bool, str]:
     """Whether runs can have such networks on this machine, and how, or what would help."""
     if sys.platform != "linux":
-        return False, "isolated networks exist on Linux only"
+        return False, LINUX_ONLY
     try:
         async with open_sidecar("healthcheck", 1) as sidecar:
             os.close(await sidecar.add(0, "healthcheck"))

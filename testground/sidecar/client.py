@@ -73,8 +73,11 @@ class Sidecar:
             raise SidecarError(error)
         return descriptors[0]
 
-    def configure(self, hostname: str, config: object, done: Callable[[str, str], None]) -> None:
-        """Change an instance's network; `done` gets its callback state and why it was refused, one of them empty."""
+    def configure(self, hostname: str, config: str, done: Callable[[str, str], None]) -> None:
+        """Change an instance's network; `config` is JSON.
+
+        `done` gets the callback state, or why the change was refused; the other is empty.
+        """
 
         def heard(answer: Answer, _: list[int]) -> None:
             done(answer.get("state", ""), answer.get("error", ""))

@@ -11,16 +11,16 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-REQUEST, ACK, EXCLUSIVE, CREATE = 0x1, 0x4, 0x200, 0x400
+REQUEST, ACK, REPLACE, EXCLUSIVE, CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 AT_ONCE = 32
 
 _NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH = 16, 20, 24, 28
 _UP = 0x1
 _NO_ROUTE = 0x200
 _PERMANENT = 0x80
-_MAIN, _STATIC, _LINK_SCOPE, _UNICAST = 254, 4, 253, 1
+_MAIN, _STATIC, _ANY_SCOPE, _LINK_SCOPE, _UNICAST = 254, 4, 0, 253, 1
 
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BBHiII")
@@ -112,13 +112,22 @@ def address(index: int, interface: IPv4Interface, *, route: bool = True) -> Requ
 def neighbour(index: int, host: IPv4Address, mac: bytes) -> Request:
     """Who has an address, so that nobody needs to ask all others."""
     body = _NEIGHBOUR.pack(socket.AF_INET, 0, 0, index, _PERMANENT, 0, 0)
-    return Request(f"neighbour {host}", _NEWNEIGH, CREATE, body + _attribute(1, host.packed) + _attribute(2, mac))
+    return Request(
+        f"neighbour {host}", _NEWNEIGH, CREATE | REPLACE, body + _attribute(1, host.packed) + _attribute(2, mac)
+    )
 
 
 def route(index: int, host: IPv4Address) -> Request:
     """The way to one host that is on the link."""
     body = _ROUTE.pack(socket.AF_INET, 32, 0, 0, _MAIN, _STATIC, _LINK_SCOPE, _UNICAST, 0)
     return Request(f"route to {host}", _NEWROUTE, CREATE, body + _attribute(1, host.packed) + _number(4, index))
+
+
+def way(index: int, network: IPv4Network, gateway: IPv4Address) -> Request:
+    """The way to a network by a host on the link."""
+    body = _ROUTE.pack(socket.AF_INET, network.prefixlen, 0, 0, _MAIN, _STATIC, _ANY_SCOPE, _UNICAST, 0)
+    body += _attribute(1, network.network_address.packed) + _attribute(5, gateway.packed) + _number(4, index)
+    return Request(f"route to {network}", _NEWROUTE, CREATE, body)
 
 
 def _link(index: int, *, up: bool = False) -> bytes:

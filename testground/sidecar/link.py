@@ -66,6 +66,11 @@ class Link:
         """Make sure of a route to one address on the link."""
         self._kernel.request(messages.direct_route(self.index, IPv4Network(neighbour), source.ip))
 
+    def lead(self, network: IPv4Network) -> None:
+        """Reach a network by its first host, the hub. In halves, to win over the route that comes with an address."""
+        for half in network.subnets():
+            self._kernel.request(messages.route_by(self.index, half, network[1]))
+
     def direct_route(self, source: IPv4Interface) -> bytes:
         """The route to the network of an address, for `restore` and `remove`."""
         return messages.direct_route(self.index, source.network, source.ip)[_HEADER.size :]

@@ -96,6 +96,15 @@ def direct_route(index: int, to: IPv4Network, source: IPv4Address) -> bytes:
     )  # fmt: skip
 
 
+def route_by(index: int, to: IPv4Network, gateway: IPv4Address) -> bytes:
+    """By a neighbour on a link."""
+    attrs = [("RTA_DST", str(to.network_address)), ("RTA_OIF", index), ("RTA_GATEWAY", str(gateway))]
+    return _encode(
+        rtmsg, NEW_ROUTE, CREATE | REPLACE, family=_FAMILIES[4], dst_len=to.prefixlen, table=_MAIN_TABLE, proto=_STATIC,
+        type=_UNICAST, attrs=attrs,
+    )  # fmt: skip
+
+
 def ask_verdicts(version: int) -> bytes:
     """The rule by which IPv4 or IPv6 consults the table of verdicts."""
     return _encode(

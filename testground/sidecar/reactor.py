@@ -154,6 +154,7 @@ class Instance:
             self._data.set_up(True)
         with _step(f"change the address of {name}"):
             self._move(before, wanted)
+            self._data.lead(self._data_info.address.network)
         with _step(f"change the shape of {name}"):
             self._queues.shape(wanted.default, {s: rule for s, rule in wanted.rules.items() if not rule.plain})
         with _step(f"change the filters of {name}"):

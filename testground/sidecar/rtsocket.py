@@ -31,7 +31,7 @@ _SIOCGSKNS = 0x894C
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR, _DONE = 2, 3
-_MULTI, _ACK_TLVS = 0x2, 0x200
+_ACK_TLVS = 0x200
 _EXT_ACK_MESSAGE = 1
 _SECONDS = 5
 

@@ -25,6 +25,7 @@ class Server:
     def __init__(self, connection: socket.socket, hub: Hub) -> None:
         self._connection, self._hub = connection, hub
         self._spaces: dict[str, Space] = {}
+        self._numbers: dict[str, int] = {}
         self._instances: dict[str, Instance] = {}
         self._taken: dict[Any, str] = {}
 
@@ -51,16 +52,25 @@ class Server:
 
     def _add(self, host: str, number: int) -> tuple[dict[str, Any], list[int]]:
         space = self._hub.add(number)
-        self._spaces[host] = space
+        self._spaces[host], self._numbers[host] = space, number
         self._taken[space.data.ip] = host
         return {}, [space.netns]
 
-    async def _configure(self, host: str, payload: object) -> dict[str, Any]:
+    async def _configure(self, host: str, text: str) -> dict[str, Any]:
+        """`text` is JSON, as it was published."""
+        if host not in self._spaces:
+            return {"error": f"{host} has not started yet"}
+        try:
+            payload = json.loads(text)
+        except (ValueError, RecursionError) as error:  # JSON all the same: a number of thousands of digits
+            return {"error": f"the network configuration cannot be read: {error}"}
         config, _ = _reactor()
         try:
             instance = self._instances.get(host) or await self._instance(host)
             change = config.parse(payload)
             await instance.apply(change)
+            if change.ipv4 and change.enable:
+                self._hub.locate(self._numbers[host], change.ipv4.ip)
         except NetworkError as error:
             return {"error": str(error)}
         return {"state": change.callback_state}

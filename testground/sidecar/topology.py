@@ -37,6 +37,14 @@ _HUB = {
     "/proc/sys/net/ipv4/ip_forward": "0",  # a machine with Docker has 1, and new namespaces take that over
     "/proc/sys/net/ipv6/conf/default/disable_ipv6": "1",
 }
+_FORWARDING = {
+    "/proc/sys/net/ipv4/conf/all/send_redirects": "0",
+    f"/proc/sys/net/ipv4/conf/{_DATA}/send_redirects": "0",
+    f"/proc/sys/net/ipv4/conf/{_DATA}/forwarding": "1",
+}
+"""What an instance sends to another goes by the hub, the only one that must know where everybody is. Asking each other
+would not do: Linux remembers a thousand neighbours for all namespaces together, and thirty instances have as many.
+"""
 _INSTANCE = {
     "/proc/sys/net/ipv4/ip_unprivileged_port_start": "0",
     "/proc/sys/net/ipv4/ping_group_range": f"{os.getegid()} {os.getegid()}",
@@ -78,6 +86,11 @@ class Hub:
             requests += [request for k in bridges[1:] for request in _joined(first, first + k)]
             requests.append(layout.address(first, IPv4Interface((network[1], network.prefixlen))))
         _carry_out(self._channel, requests)
+        _settle(_FORWARDING)
+
+    def locate(self, number: int, address: IPv4Address) -> None:
+        """An instance has another address in the data network."""
+        _carry_out(self._channel, [layout.neighbour(_DATA, address, _mac(self.data[FIRST_HOST + number]))])
 
     def listen(self, port: int) -> socket.socket:
         """A listening socket where instances find the services."""
@@ -129,17 +142,20 @@ class Hub:
                 netns=space.netns,
             ),
             layout.neighbour(_CONTROL, control, _mac(control)),
+            layout.neighbour(_DATA, data, _mac(data)),
         ]
 
     def _ends(self, space: Space) -> list[Request]:
         """What the instance has: the data network, and on the control network the services and nobody else."""
-        services = self.control[1]
+        services, gateway = self.control[1], self.data[1]
         return [
             *(layout.up(index) for index in (LOOPBACK, ETH0, ETH1)),
             layout.address(ETH0, space.control, route=False),
             layout.route(ETH0, services),
             layout.neighbour(ETH0, services, _mac(services, _CONTROL)),
             layout.address(ETH1, space.data),
+            layout.neighbour(ETH1, gateway, _mac(gateway, _DATA)),
+            *(layout.way(ETH1, half, gateway) for half in self.data.subnets()),
         ]
 
 

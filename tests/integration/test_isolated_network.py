@@ -3,15 +3,18 @@
 All run as who runs the tests; the last one runs the others once more as an ordinary user, if that is root.
 """
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from testground.api.task import Outcome
@@ -19,6 +22,7 @@ from testground.errors import RunError
 from testground.plugins import RunGroupInput
 from testground.runners import isolated_network
 from testground.runners.local_run import LocalExecConfig
+from tests.acceptance.processes import Running, started
 from tests.integration.test_local_exec import OK, Bench
 from tests.integration.test_local_exec import bench as bench
 
@@ -140,6 +144,41 @@ await meet(init, "done")
     assert noted(isolated, "beyond") == [unreachable, unreachable]
 
 
+async def test_everybody_reaches_everybody_at_once(isolated):
+    """More pairs than the kernel remembers neighbours."""
+    await succeed(
+        isolated,
+        """
+server = await serve()
+await meet(init, "listening")
+note("missed", [host for host in range(2, 42) if await reach(f"16.0.0.{host}") != "reached"])
+await meet(init, "done")
+""",
+        instances=40,
+    )
+    assert [noted(isolated, "missed", index) for index in range(40)] == [[]] * 40
+
+
+async def test_an_address_that_another_instance_had_before(isolated):
+    await succeed(
+        isolated,
+        """
+server = await serve()
+await meet(init, "listening")
+if socket.gethostname().endswith("0"):
+    await configure(init, IPv4="16.0.9.9/16", state="left")
+await init.sync.barrier("left", 1)
+if socket.gethostname().endswith("1"):
+    await configure(init, IPv4="16.0.0.2/16", state="taken")
+await init.sync.barrier("taken", 1)
+note("seen", [await reach("16.0.9.9"), await reach("16.0.0.2")])
+await meet(init, "done")
+""",
+        instances=3,
+    )
+    assert [noted(isolated, "seen", index) for index in range(3)] == [["reached"] * 2] * 3
+
+
 async def test_an_ordinary_user_may_ping_and_serve_any_port(isolated):
     await succeed(
         isolated,
@@ -170,6 +209,20 @@ await meet(init, "never")
     assert isolated.notes.text.count('barrier "never" cannot be met') >= 2
 
 
+async def test_old_sdks_find_redis(isolated):
+    isolated.config = LocalExecConfig(network="isolated", redis=True)
+    await succeed(
+        isolated,
+        """
+with socket.create_connection((os.environ["REDIS_HOST"], 6379), timeout=5) as redis:
+    redis.sendall(b"*1\\r\\n$4\\r\\nPING\\r\\n")
+    note("answer", redis.recv(100).decode())
+""",
+        instances=1,
+    )
+    assert noted(isolated, "answer") == "+PONG\r\n"
+
+
 async def test_a_new_address_is_in_force_when_it_is_acknowledged(isolated):
     await succeed(
         isolated,
@@ -198,11 +251,20 @@ if socket.gethostname().endswith("0"):
     seen = [await reach("16.0.0.3")]
     await configure(init, enable=False, state="off")
     seen.append(await reach("16.0.0.3"))
+    await init.sync.barrier("looked", 1)
     await configure(init, state="on")
     note("seen", [*seen, await reach("16.0.0.3")])
+else:
+    await init.sync.barrier("off", 1)
+    seen = [await reach("16.0.0.2")]
+    await init.sync.signal_entry("looked")
+    await init.sync.barrier("on", 1)
+    note("seen", [*seen, await reach("16.0.0.2")])
 await meet(init, "done")
 """,
     )
+    without, again = noted(isolated, "seen", 1)
+    assert without != "reached" and again == "reached"
     assert noted(isolated, "seen") == ["reached", f"OSError: {os.strerror(101)}", "reached"]
 
 
@@ -300,6 +362,71 @@ note("reached", [await reach(f"16.0.0.{host}") for host in range(2, 5)])
         tasks.start_soon(other.run, RunGroupInput("g", 2, script))
     assert noted(isolated, "reached") == ["reached"] * 3
     assert noted(other, "reached")[:2] == ["reached"] * 2 and noted(other, "reached")[2] != "reached"
+
+
+@pytest.mark.timeout(120)
+async def test_daemons_of_two_homes_do_not_meet(isolated, tmp_path):
+    """Nor do they touch a namespace that is nobody's of them."""
+    with foreign_namespace() as foreign, contextlib.ExitStack() as daemons:
+        commands = []
+        for name, count in (("one", 2), ("two", 3)):
+            home = tmp_path / name
+            write_plan(home / "plans" / "meet")
+            daemons.enter_context(started(home))
+            commands.append(daemons.enter_context(Running(home, home, *RUN_MEETING, "-i", str(count))))
+        for command in commands:
+            done = await anyio.to_thread.run_sync(command.finish)
+            assert done.exit_code == 0, done.stdout + done.stderr
+        assert namespaces() >= {foreign}
+
+
+ISOLATED = ("--run-cfg", "network=isolated")
+RUN_MEETING = ("run", "single", "-p", "meet", "-t", "ok", "-b", "exec:generic", "-r", "local:exec", "--wait", *ISOLATED)
+
+
+def write_plan(directory: Path) -> None:
+    """Its instances reach each other, and find that there are no others."""
+    directory.mkdir(parents=True)
+    directory.joinpath("manifest.toml").write_text(
+        'name = "meet"\n[builders."exec:generic"]\nartifact = "meet.py"\n[runners."local:exec"]\n'
+        '[[testcases]]\nname = "ok"\ninstances = { min = 2, max = 3 }\n'
+    )
+    body = """
+server = await serve()
+await meet(init, "listening")
+reached = [await reach(f"16.0.0.{host}") for host in range(2, 6)]
+await meet(init, "counted")
+assert reached.count("reached") == env.instance_count, reached
+"""
+    indented = "".join(f"    {line}\n" for line in body.strip().splitlines())
+    artifact = directory / "meet.py"
+    artifact.write_text(f"#!{sys.executable}\n{PLAN.format(body=indented)}")
+    artifact.chmod(0o755)
+
+
+@contextlib.contextmanager
+def foreign_namespace() -> Iterator[str]:
+    """Of a process that has nothing to do with testground."""
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        [sys.executable, "-c", FOREIGN, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+FOREIGN = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from testground.drivers import launcher
+try:
+    launcher.unshare("a network namespace", launcher.CLONE_NEWNET)
+except launcher.Failed:
+    launcher.own_user_namespace(launcher.CLONE_NEWNET)
+print(os.readlink("/proc/self/ns/net"), flush=True)
+sys.stdin.read()
+"""
 
 
 def sidecar_of(run_id: str) -> int:

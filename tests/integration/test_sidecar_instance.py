@@ -8,9 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 if sys.platform != "linux":
     pytest.skip("networks are isolated on Linux only", allow_module_level=True)
@@ -264,6 +267,53 @@ def test_a_plan_that_removes_the_queues_gets_new_ones(three):
     here.inside(lambda: subprocess.run(["tc", "qdisc", "delete", "dev", "eth1", "root"], check=True))
     here.apply(default={"bandwidth": 5_000_000})
     assert 5_000_000 * LEAST < rate(here, there) < 5_000_000 * MOST
+
+
+FILTERS = st.sampled_from([0, 1, 2])
+BANDWIDTHS = st.sampled_from([0, 1_000_000])
+SUBNETS = ["16.0.0.3/32", "16.0.0.4/32", "16.0.0.0/30", "16.0.0.0/24", "16.0.0.0/16", "0.0.0.0/0"]
+RULES = st.builds(
+    lambda subnet, filter_, bandwidth: {"subnet": subnet, "filter": filter_, "bandwidth": bandwidth},
+    st.sampled_from(SUBNETS),
+    FILTERS,
+    BANDWIDTHS,
+)
+SHAPES = st.builds(lambda filter_, bandwidth: {"filter": filter_, "bandwidth": bandwidth}, FILTERS, BANDWIDTHS)
+CHANGES = st.fixed_dictionaries(
+    {"default": SHAPES, "rules": st.lists(RULES, max_size=3), "enable": st.sampled_from([True, True, True, False])},
+    optional={"IPv4": st.sampled_from(["16.0.0.2/16", "16.0.9.9/16", "16.0.0.3/16", "17.0.0.1/16"])},
+)
+TOLD = {0: None, 1: errno.EACCES, 2: errno.EINVAL}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(CHANGES, min_size=1, max_size=6))
+def test_after_any_changes_the_kernel_filters_as_asked(changes):
+    """Refused ones, here for their address, count for nothing; disabled networks take no notice of rules."""
+    with networks(3) as (here, there, elsewhere):
+        model, default, enabled = {}, 0, True
+        for change in changes:
+            try:
+                here.apply(**change)
+            except NetworkError:
+                continue
+            enabled = change["enable"]
+            if not enabled:
+                continue
+            default = change["default"]["filter"]
+            model = {subnet: rule for subnet, rule in model.items() if rule["filter"] or rule["bandwidth"]}
+            model |= {rule["subnet"]: rule for rule in change["rules"]}
+        for peer in (there, elsewhere):
+            expected = TOLD[verdict(model, default, peer.ip)] or (None if enabled else errno.ENETUNREACH)
+            with here.socket() as mouth:
+                assert (mouth.connect_ex((peer.ip, 9)) or None) == expected
+
+
+def verdict(rules, default, ip):
+    """The filter of the narrowest subnet; the data network's own is the default's unless a rule has it."""
+    known = {"16.0.0.0/16": default} | {subnet: rule["filter"] for subnet, rule in rules.items()}
+    holding = [subnet for subnet in known if ip_address(ip) in ip_network(subnet)]
+    return known[max(holding, key=lambda subnet: ip_network(subnet).prefixlen)]
 
 
 def test_changes_take_less_than_ten_milliseconds(three):

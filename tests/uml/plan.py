@@ -14,7 +14,7 @@ from testground.sdk import InitContext, RunEnv, Topic, invoke
 LATENCIES = (20, 100)
 LOSS = 10
 PACKETS = 1000
-RATE = 4_000_000
+RATE = 2_000_000
 PORT = 7000
 SECONDS = 60
 QUIET_SECONDS = 0.2

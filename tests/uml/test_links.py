@@ -4,8 +4,12 @@
 """
 
 import statistics
+import sys
 
 import pytest
+
+if sys.platform != "linux":
+    pytest.skip("user-mode Linux runs on Linux", allow_module_level=True)
 
 from tests.uml import links
 
@@ -72,8 +76,8 @@ def test_tcp_gets_the_rate(measured, rate):
     assert measured[f"rate_{rate}"] == pytest.approx(rate, rel=0.05)
 
 
-def test_tcp_gets_the_rate_in_spite_of_latency(measured):
-    assert measured["rate_with_latency"] == pytest.approx(8_000_000, rel=0.05)
+def test_packets_get_the_rate_in_spite_of_latency(measured):
+    assert measured["rate_with_latency"] == pytest.approx(2_000_000, rel=0.05)
 
 
 def test_a_rule_shapes_the_way_to_one_peer_only(measured):

@@ -1,6 +1,6 @@
 """The messages that lay out a run's networks, byte by byte as pyroute2 understands them."""
 
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
@@ -60,3 +60,6 @@ def test_neighbours_and_routes():
         "192.18.0.1",
         2,
     )
+    way = read(rtmsg, layout.way(3, IPv4Network("16.0.128.0/17"), IPv4Address("16.0.0.1")))
+    assert (way["dst_len"], way["scope"], way.get_attr("RTA_OIF")) == (17, 0, 3)
+    assert (way.get_attr("RTA_DST"), way.get_attr("RTA_GATEWAY")) == ("16.0.128.0", "16.0.0.1")

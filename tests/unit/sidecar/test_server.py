@@ -1,0 +1,43 @@
+"""The sidecar process answers whatever it is asked: its end would be that of the run."""
+
+import json
+import socket
+
+import pytest
+
+from testground.sidecar.server import Server
+
+
+class NoHub:
+    instances = 1
+
+
+@pytest.fixture
+async def ask():
+    """What it answers to requests."""
+    ours, theirs = socket.socketpair()
+
+    async def ask(*requests):
+        for number, request in enumerate(requests):
+            ours.sendall(json.dumps({"id": number, **request}).encode() + b"\n")
+        ours.shutdown(socket.SHUT_WR)
+        server = Server(theirs, NoHub())
+        server._spaces["known"] = None
+        await server.serve()
+        theirs.close()
+        with ours, ours.makefile() as answers:
+            return [json.loads(line) for line in answers]
+
+    return ask
+
+
+async def test_a_change_of_what_is_not_there_yet(ask):
+    [answer] = await ask({"host": "unknown", "config": "{}"})
+    assert (answer["id"], answer["error"]) == (0, "unknown has not started yet")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000 + "]" * 100_000])
+async def test_json_that_cannot_be_read(ask, text):
+    first, second = await ask({"host": "known", "config": text}, {"host": "other", "config": "{}"})
+    assert "the network configuration cannot be read" in first["error"]
+    assert second["error"] == "other has not started yet"
