@@ -457,7 +457,7 @@ async def test_a_run_whose_sidecar_is_killed_fails_at_once_and_says_so(isolated)
             await isolated.notes.until(f"<< g[{index:03}] >> hanging")
         killed = time.monotonic()
         os.kill(sidecar_of(isolated.run_id), signal.SIGKILL)
-    assert ended - killed < 1
+    assert ended - killed < 5  # a fraction of a second, unless the machine is busy with something else
 
 
 async def test_a_sidecar_that_is_killed_while_instances_start(isolated, monkeypatch):
