@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ import socket
 
 from testground.errors import NetworkError
 from tests.networks import SECONDS, Peer, networks
+
+TC = shutil.which("tc", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "tc"
 
 LEAST, MOST = 0.7, 1.07
 """Of a rate: how much a busy machine manages at least, and what comes of measuring for less than a second."""
@@ -264,7 +267,7 @@ def test_a_link_that_is_gone_is_an_error_with_its_name(three):
 def test_a_plan_that_removes_the_queues_gets_new_ones(three):
     here, there, _ = three
     here.apply(default={"bandwidth": 5_000_000})
-    here.inside(lambda: subprocess.run(["tc", "qdisc", "delete", "dev", "eth1", "root"], check=True))
+    here.inside(lambda: subprocess.run([TC, "qdisc", "delete", "dev", "eth1", "root"], check=True))
     here.apply(default={"bandwidth": 5_000_000})
     assert 5_000_000 * LEAST < rate(here, there) < 5_000_000 * MOST
 
