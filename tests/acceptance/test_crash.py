@@ -15,6 +15,7 @@ import pytest
 
 from testground.drivers import namespaces
 from testground.runners import isolated_network
+from tests.namespaces import foreign_namespace, network_namespaces
 
 MANIFEST = """
 name = "crash"
@@ -160,7 +161,7 @@ def test_killed_daemon(home, option):
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by pidfd (Linux)")
 @pytest.mark.timeout(180)
 def test_killed_daemon_and_nobody_to_clean_up(home):
-    """Then the next daemon does, and says so. The networks are gone by themselves."""
+    """Then the next daemon does, and says so. The networks are gone by themselves; others' are left alone."""
     possible, why = anyio.run(isolated_network.possible)
     if not possible:
         pytest.skip(why)
@@ -171,12 +172,15 @@ def test_killed_daemon_and_nobody_to_clean_up(home):
     assert len(networks - {os.readlink("/proc/self/ns/net")}) == 2
     [sidecar], [reaper] = (_children(daemon.pid, name) for name in (b"testground.sidecar", b"import reaper"))
     watchers = [os.pidfd_open(pid) for pid in (*escaped, sidecar)]
-    os.kill(reaper, signal.SIGKILL)
-    home.end(daemon, signal.SIGKILL)
-    _wait_gone(watchers.pop())
-    second = home.start()
-    for watcher in watchers:
-        _wait_gone(watcher)
+    with foreign_namespace() as foreign:
+        os.kill(reaper, signal.SIGKILL)
+        home.end(daemon, signal.SIGKILL)
+        _wait_gone(watchers.pop())
+        second = home.start()
+        for watcher in watchers:
+            _wait_gone(watcher)
+        left = network_namespaces()
+        assert foreign in left and not networks - {os.readlink("/proc/self/ns/net")} & left
     log = home.command("logs", "--task", hanging)
     assert re.search("ended [0-9]+ leftover processes of interrupted runs, and with them their networks", log)
     home.end(second, signal.SIGTERM)

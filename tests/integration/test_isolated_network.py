@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
 
+from testground.api import xid
 from testground.api.task import Outcome
 from testground.errors import RunError
 from testground.plugins import RunGroupInput
@@ -25,6 +25,7 @@ from testground.runners.local_run import LocalExecConfig
 from tests.acceptance.processes import Running, started
 from tests.integration.test_local_exec import OK, Bench
 from tests.integration.test_local_exec import bench as bench
+from tests.namespaces import foreign_namespace, network_namespaces
 
 PLAN = """
 import asyncio, json, os, socket, sys
@@ -336,15 +337,23 @@ async def test_a_plan_cannot_change_its_own_links_and_routes(isolated):
         isolated,
         """
 import fcntl, struct
+await meet(init, "started")
+refused = []
 with socket.socket() as probe:
-    try:
-        fcntl.ioctl(probe, 0x8914, struct.pack("16sh14x", b"eth1", 0))
-    except OSError as error:
-        note("refused", type(error).__name__)
+    for change, target in ((0x8914, b"eth1"), (0x8916, b"eth1"), (0x890B, b""), (0x890C, b"")):  # up, address, routes
+        try:
+            fcntl.ioctl(probe, change, struct.pack("16sh118x", target, 0))
+        except OSError as error:
+            refused.append(type(error).__name__)
+note("refused", refused)
+server = await serve()
+await meet(init, "tried")
+note("reached", [await reach(f"16.0.0.{host}") for host in (2, 3)])
+await meet(init, "ended")
 """,
-        instances=1,
     )
-    assert noted(isolated, "refused") == "PermissionError"
+    assert noted(isolated, "refused") == ["PermissionError"] * 4
+    assert noted(isolated, "reached") == ["reached"] * 2
 
 
 async def test_two_runs_do_not_meet(isolated, tmp_path):
@@ -377,7 +386,7 @@ async def test_daemons_of_two_homes_do_not_meet(isolated, tmp_path):
         for command in commands:
             done = await anyio.to_thread.run_sync(command.finish)
             assert done.exit_code == 0, done.stdout + done.stderr
-        assert namespaces() >= {foreign}
+        assert network_namespaces() >= {foreign}
 
 
 ISOLATED = ("--run-cfg", "network=isolated")
@@ -404,31 +413,6 @@ assert reached.count("reached") == env.instance_count, reached
     artifact.chmod(0o755)
 
 
-@contextlib.contextmanager
-def foreign_namespace() -> Iterator[str]:
-    """Of a process that has nothing to do with testground."""
-    root = str(Path(__file__).parents[2])
-    with subprocess.Popen(
-        [sys.executable, "-c", FOREIGN, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.stdin.close()
-
-
-FOREIGN = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
-from testground.drivers import launcher
-try:
-    launcher.unshare("a network namespace", launcher.CLONE_NEWNET)
-except launcher.Failed:
-    launcher.own_user_namespace(launcher.CLONE_NEWNET)
-print(os.readlink("/proc/self/ns/net"), flush=True)
-sys.stdin.read()
-"""
-
-
 def sidecar_of(run_id: str) -> int:
     """The process id."""
     mark = f"TESTGROUND_TASK={run_id}".encode()
@@ -442,7 +426,15 @@ def sidecar_of(run_id: str) -> int:
     raise AssertionError(f"no sidecar process of run {run_id}")
 
 
-async def test_a_run_whose_sidecar_is_killed_fails_at_once_and_says_so(isolated):
+@pytest.mark.timeout(120)
+async def test_a_run_whose_sidecar_is_killed_fails_within_a_second_and_says_so(isolated):
+    """The best of three, as the machine may be busy with something else."""
+    took = [await end_of_a_run_without_sidecar(isolated) for _ in range(3)]
+    assert min(took) < 1
+
+
+async def end_of_a_run_without_sidecar(isolated: Bench) -> float:
+    """Seconds from the death of the sidecar to the end of the run."""
     ended = 0.0
 
     async def run() -> None:
@@ -451,13 +443,14 @@ async def test_a_run_whose_sidecar_is_killed_fails_at_once_and_says_so(isolated)
             await isolated.shell("echo hanging; exec sleep 1000", instances=3)
         ended = time.monotonic()
 
+    isolated.run_id, isolated.notes.text = xid.new(), ""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
         for index in range(3):
             await isolated.notes.until(f"<< g[{index:03}] >> hanging")
         killed = time.monotonic()
         os.kill(sidecar_of(isolated.run_id), signal.SIGKILL)
-    assert ended - killed < 5  # a fraction of a second, unless the machine is busy with something else
+    return ended - killed
 
 
 async def test_a_sidecar_that_is_killed_while_instances_start(isolated, monkeypatch):
@@ -497,23 +490,11 @@ await configure(init, IPv4="16.0.8.8/16", state="other")
 
 
 async def test_nothing_is_left_of_a_run(isolated):
-    before = namespaces()
+    before = network_namespaces()
     await isolated.shell(f"readlink /proc/self/ns/net; {OK}", instances=2)
-    assert namespaces() <= before
+    assert network_namespaces() <= before
     with pytest.raises(AssertionError, match="no sidecar process"):
         sidecar_of(isolated.run_id)
-
-
-def namespaces() -> set[str]:
-    """Network namespaces that a process of ours lives in."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                found.add(os.readlink(entry / "ns" / "net"))
-            except OSError:
-                continue
-    return found
 
 
 async def test_a_machine_that_forbids_it_says_which_setting_to_change(isolated, monkeypatch):
