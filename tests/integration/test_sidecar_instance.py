@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -22,7 +21,9 @@ if sys.platform != "linux":
 import socket
 
 from testground.errors import NetworkError
-from tests.networks import SECONDS, Peer, networks
+from testground.sidecar import measuring
+from testground.sidecar.peer import SECONDS, Peer
+from tests.networks import networks
 
 TC = shutil.which("tc", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "tc"
 
@@ -370,37 +371,6 @@ def kernel_has_netem(peer: Peer) -> bool:
     return True
 
 
-def rate(here: Peer, there: Peer, *, seconds: float = 0.8) -> float:
-    """Bits per second, headers included, once the burst is over."""
-    with there.socket(socket.SOCK_STREAM) as door, here.socket(socket.SOCK_STREAM) as sender:
-        door.bind(("", 0))
-        door.listen()
-        sender.connect((there.ip, door.getsockname()[1]))
-        taker, _ = door.accept()
-        pump = threading.Thread(target=_send_until_closed, args=[sender])
-        pump.start()
-        with taker:
-            taker.settimeout(SECONDS)
-            _read_for(taker, 0.3)
-            payload, elapsed = _read_for(taker, seconds)
-            sender.shutdown(socket.SHUT_RDWR)
-        pump.join()
-    return payload * 8 / elapsed * 1514 / 1448
-
-
-def _read_for(taker: socket.socket, seconds: float) -> tuple[int, float]:
-    taker.recv(1 << 16)
-    began = now = time.perf_counter()
-    payload = 0
-    while now < began + seconds:
-        payload += len(taker.recv(1 << 16))
-        now = time.perf_counter()
-    return payload, now - began
-
-
-def _send_until_closed(sender: socket.socket) -> None:
-    try:
-        while True:
-            sender.send(bytes(1 << 14))
-    except OSError:
-        return
+def rate(here: Peer, there: Peer) -> float:
+    """Bits per second, once the burst is over."""
+    return measuring.throughput(here, there, warm=0.3, seconds=0.8)
