@@ -8,8 +8,6 @@ import signal
 import socket
 import sys
 
-import anyio
-
 from testground.drivers import launcher
 from testground.sidecar import server
 from testground.sidecar.topology import TopologyError
@@ -36,7 +34,7 @@ def main(descriptor: int, instances: int) -> None:
     for listener in listeners:
         listener.close()
     with contextlib.suppress(ConnectionError):  # the daemon is gone
-        anyio.run(server.Server(connection, hub).serve)
+        server.Server(connection, hub).serve()
 
 
 if __name__ == "__main__":

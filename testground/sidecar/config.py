@@ -1,22 +1,34 @@
-"""What a plan asks of its network: `network.Config` of the SDKs (contract §4.1)."""
+"""What a plan asks of its network: `network.Config` of the SDKs (contract §4.1).
+
+Read without pydantic, which takes longer to import than an instance may wait for its first change.
+"""
 
 from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
-from typing import Annotated, Any
+from typing import Any, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
-
-from testground.api.model import Bool, Int, Str, UInt, WireModel, explain
 from testground.errors import NetworkError
+from testground.sidecar import reading
+from testground.sidecar.reading import Reader, bounded, percentage, text, truth
 
 Subnet = IPv4Network | IPv6Network
+T = TypeVar("T")
 
 DEFAULT_NETWORK = "default"
 ALLOW_ALL = "allow_all"
+
+LONGEST = 2**62
+"""Nanoseconds, 146 years: the kernel adds them to the time of day."""
+WIDEST = 2**31 - 1
+"""Nanoseconds: the kernel's netem spreads delays by no more, and does not say so."""
+SLOWEST = 202
+"""Bits per second. The kernel lets a packet of full size through each minute, however little is asked for."""
+FASTEST = 2**64 - 1
 
 
 class Filter(enum.IntEnum):
@@ -29,54 +41,25 @@ class Filter(enum.IntEnum):
     """It vanishes."""
 
 
-def parse(payload: object) -> NetworkConfig:
-    """The published JSON value. Raises `NetworkError` that names the member."""
-    try:
-        return NetworkConfig.model_validate(payload)
-    except ValidationError as error:
-        raise NetworkError(f"the network configuration cannot be read: {explain(error)}") from error
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkShape:
+    """How packets travel; all zero is the network as it is."""
 
-
-def _cidr(read: Callable[[str], Any], value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("a string such as '16.0.0.9/32' is needed")
-    if "/" not in value:
-        raise ValueError(f"'{value}' has no mask; one address is '{value}/{128 if ':' in value else 32}'")
-    try:
-        return read(value)
-    except ValueError as error:
-        raise ValueError(str(error)) from error
-
-
-def _address(read: Callable[[str], Any]) -> BeforeValidator:
-    return BeforeValidator(lambda value: _cidr(read, value) if value else None)
-
-
-def _filter(value: Any) -> Any:
-    if isinstance(value, bool) or value not in (0, 1, 2):
-        raise ValueError("0 (accept), 1 (reject) or 2 (drop) is needed")
-    return Filter(int(value))
-
-
-Nanoseconds = Annotated[Int, Field(ge=0)]
-Percent = Annotated[float, Field(ge=0, le=100, strict=True)]
-
-
-class LinkShape(WireModel):
-    """How what an instance sends travels; all zero is the network as it is."""
-
-    latency: Nanoseconds = 0
-    jitter: Nanoseconds = 0
-    bandwidth: UInt = 0
+    latency: int = 0
+    """Nanoseconds."""
+    jitter: int = 0
+    """Nanoseconds."""
+    bandwidth: int = 0
     """Bits per second; 0 is unlimited."""
-    filter: Annotated[Filter, BeforeValidator(_filter)] = Filter.ACCEPT
-    loss: Percent = 0
-    corrupt: Percent = 0
-    corrupt_corr: Percent = 0
-    reorder: Percent = 0
-    reorder_corr: Percent = 0
-    duplicate: Percent = 0
-    duplicate_corr: Percent = 0
+    filter: Filter = Filter.ACCEPT
+    loss: float = 0
+    """Percent, as all that follow."""
+    corrupt: float = 0
+    corrupt_corr: float = 0
+    reorder: float = 0
+    reorder_corr: float = 0
+    duplicate: float = 0
+    duplicate_corr: float = 0
 
     @property
     def emulated(self) -> bool:
@@ -89,10 +72,11 @@ class LinkShape(WireModel):
         return not self.bandwidth and not self.emulated
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LinkRule(LinkShape):
     """What is different towards a subnet. Its shape, when it has one, takes the place of the link's (ours)."""
 
-    subnet: Annotated[Subnet, BeforeValidator(lambda value: _cidr(ipaddress.ip_interface, value).network)]
+    subnet: Subnet
 
     @property
     def neutral(self) -> bool:
@@ -100,26 +84,127 @@ class LinkRule(LinkShape):
         return self.plain and self.filter is Filter.ACCEPT
 
 
-class NetworkConfig(WireModel):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkConfig:
     """One change of an instance's data network. Rules stay until another one for the same subnet (contract §4.6)."""
 
-    network: Str = Field("", validate_default=True)
-    ipv4: Annotated[IPv4Interface | None, _address(IPv4Interface)] = Field(None, alias="IPv4")
-    ipv6: Annotated[IPv6Interface | None, _address(IPv6Interface)] = Field(None, alias="IPv6")
-    enable: Bool = False
-    default: LinkShape = Field(default_factory=LinkShape)
-    rules: list[LinkRule] = Field(default_factory=list)
-    callback_state: Str = ""
-    routing_policy: Str = ""
-
-    @field_validator("network")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name != DEFAULT_NETWORK:
-            raise ValueError(f"unsupported network: '{name}'; there is '{DEFAULT_NETWORK}' only")
-        return name
+    network: str = DEFAULT_NETWORK
+    ipv4: IPv4Interface | None = None
+    ipv6: IPv6Interface | None = None
+    enable: bool = False
+    default: LinkShape = LinkShape()
+    """For what the instance sends."""
+    ingress: LinkShape = LinkShape()
+    """For what it receives (ours)."""
+    rules: tuple[LinkRule, ...] = ()
+    callback_state: str = ""
+    routing_policy: str = ""
 
     @property
     def external(self) -> bool:
         """Whether what lies beyond the data network and the services is to be reachable."""
         return self.routing_policy == ALLOW_ALL
+
+
+def parse(payload: object) -> NetworkConfig:
+    """The published JSON value. Raises `NetworkError` that names the member."""
+    try:
+        members = reading.members("", payload, _CONFIG)
+        if "network" not in members:
+            _network("network", "")
+        return NetworkConfig(**members)
+    except ValueError as error:
+        raise NetworkError(f"the network configuration cannot be read: {error}") from error
+
+
+def _network(name: str, value: object) -> str:
+    found = text(name, value)
+    if found != DEFAULT_NETWORK:
+        raise ValueError(f"{name}: unsupported network: '{found}'; there is '{DEFAULT_NETWORK}' only")
+    return found
+
+
+def _cidr(read: Callable[[str], T]) -> Reader[T]:
+    def cidr(name: str, value: object) -> T:
+        if not isinstance(value, str):
+            raise ValueError(f"{name}: a string such as '16.0.0.9/32' is needed")
+        if "/" not in value:
+            raise ValueError(f"{name}: '{value}' has no mask; one address is '{value}/{128 if ':' in value else 32}'")
+        try:
+            return read(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    return cidr
+
+
+def _address(read: Callable[[str], T]) -> Reader[T | None]:
+    """An empty text is none."""
+    return lambda name, value: None if value == "" else _cidr(read)(name, value)
+
+
+def _filter(name: str, value: object) -> Filter:
+    if isinstance(value, bool) or value not in (0, 1, 2):
+        raise ValueError(f"{name}: 0 (accept), 1 (reject) or 2 (drop) is needed")
+    return Filter(value)
+
+
+def _bandwidth(name: str, value: object) -> int:
+    found = bounded(0, FASTEST)(name, value)
+    if 0 < found < SLOWEST:
+        raise ValueError(f"{name}: at least {SLOWEST} bits per second are needed, or 0 for no limit")
+    return found
+
+
+def _shape(name: str, value: object) -> LinkShape:
+    return LinkShape(**_consistent(name, reading.members(name, value, _SHAPE)))
+
+
+def _ingress(name: str, value: object) -> LinkShape:
+    shape = _shape(name, value)
+    if shape.filter is not Filter.ACCEPT:
+        raise ValueError(f"{name}.filter: what an instance sends can be filtered, not what it receives")
+    return shape
+
+
+def _rules(name: str, value: object) -> tuple[LinkRule, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name}: a list is needed")
+    return tuple(_rule(f"{name}[{at}]", item) for at, item in enumerate(value))
+
+
+def _rule(name: str, value: object) -> LinkRule:
+    members = reading.members(name, value, _RULE)
+    if "subnet" not in members:
+        members["subnet"] = _SUBNET(f"{name}.subnet", None)
+    return LinkRule(**_consistent(name, members))
+
+
+def _consistent(name: str, members: dict[str, Any]) -> dict[str, Any]:
+    """The kernel would take what these checks refuse, and do nothing of the kind."""
+    if members.get("reorder") and not members.get("latency"):
+        raise ValueError(f"{name}.reorder: without a latency there is nothing to overtake")
+    return members
+
+
+_SUBNET: Reader[Subnet] = _cidr(lambda value: ipaddress.ip_interface(value).network)
+_PERCENTAGES = ("loss", "corrupt", "corrupt_corr", "reorder", "reorder_corr", "duplicate", "duplicate_corr")
+_SHAPE: Mapping[str, Reader[Any]] = {
+    "latency": bounded(0, LONGEST),
+    "jitter": bounded(0, WIDEST),
+    "bandwidth": _bandwidth,
+    "filter": _filter,
+    **dict.fromkeys(_PERCENTAGES, percentage),
+}
+_RULE: Mapping[str, Reader[Any]] = {**_SHAPE, "subnet": _SUBNET}
+_CONFIG: Mapping[str, Reader[Any]] = {
+    "network": _network,
+    "IPv4": _address(IPv4Interface),
+    "IPv6": _address(IPv6Interface),
+    "enable": truth,
+    "default": _shape,
+    "ingress": _ingress,
+    "rules": _rules,
+    "callback_state": text,
+    "routing_policy": text,
+}

@@ -1,7 +1,6 @@
 """Links, addresses and routes of a run's networks, as requests that the kernel takes many of at a time.
 
-Written out rather than made by a library because it is done a thousand times at the start of a run: to import one takes
-longer than this to connect a hundred instances.
+A hundred instances are a thousand requests, at the start of a run.
 """
 
 from __future__ import annotations
@@ -11,22 +10,17 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 
-REQUEST, ACK, REPLACE, EXCLUSIVE, CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
+from testground.sidecar import netlink
+from testground.sidecar.netlink import ACK, CREATE, EXCLUSIVE, HEADER, REPLACE, REQUEST, attribute, number, text
+
+Address = IPv4Address | IPv6Address
+
 AT_ONCE = 32
 
-_NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH = 16, 20, 24, 28
-_UP = 0x1
 _NO_ROUTE = 0x200
 _PERMANENT = 0x80
-_MAIN, _STATIC, _ANY_SCOPE, _LINK_SCOPE, _UNICAST = 254, 4, 0, 253, 1
-
-_HEADER = struct.Struct("=IHHII")
-_LINK = struct.Struct("=BBHiII")
-_ADDRESS = struct.Struct("=BBBBI")
-_NEIGHBOUR = struct.Struct("=BBHiHBB")
-_ROUTE = struct.Struct("=BBBBBBBBI")
 
 _ERROR = 2
 _ANSWER_BYTES = 1 << 16
@@ -56,24 +50,24 @@ class Channel:
         self._socket.close()
 
     def _carry_out(self, requests: Sequence[Request]) -> None:
-        self._socket.send(b"".join(_framed(number, request) for number, request in enumerate(requests)))
+        self._socket.send(b"".join(_framed(identity, request) for identity, request in enumerate(requests)))
         refused: list[tuple[int, int]] = []
         waiting = len(requests)
         while waiting:
-            for number, code in _answers(self._socket.recv(_ANSWER_BYTES)):
+            for identity, code in _answers(self._socket.recv(_ANSWER_BYTES)):
                 waiting -= 1
                 if code:
-                    refused.append((number, code))
+                    refused.append((identity, code))
         if refused:
-            number, code = min(refused)
-            raise OSError(code, os.strerror(code), requests[number].what)
+            identity, code = min(refused)
+            raise OSError(code, os.strerror(code), requests[identity].what)
 
 
 def bridge(index: int, name: str, mac: bytes) -> Request:
     """A new bridge that is up, forwards at once and sends no packets of its own."""
-    kind = _attribute(1, b"bridge\0") + _attribute(2, _number(1, 0) + _attribute(23, b"\0"))
-    body = _link(index, up=True) + _attribute(3, name.encode() + b"\0") + _attribute(1, mac) + _attribute(18, kind)
-    return Request(f"a bridge ({name})", _NEWLINK, CREATE | EXCLUSIVE, body)
+    kind = text(1, "bridge") + attribute(2, number(1, 0) + attribute(23, b"\0"))
+    body = netlink.link(index, up=True) + text(3, name) + attribute(1, mac) + attribute(18, kind)
+    return Request(f"a bridge ({name})", netlink.NEW_LINK, CREATE | EXCLUSIVE, body)
 
 
 def pair(
@@ -84,74 +78,57 @@ def pair(
     `mac` is the peer's. The kernel heeds the index of a peer only where the other end has one, too.
     """
     here, beyond = indices
-    there = _link(beyond) + _attribute(3, peer.encode() + b"\0")
-    there += _attribute(1, mac) if mac else b""
-    there += _number(28, netns) if netns >= 0 else b""
-    kind = _attribute(1, b"veth\0") + _attribute(2, _attribute(1, there))
-    body = (
-        _link(here, up=True) + _attribute(3, name.encode() + b"\0") + _number(10, bridge_index) + _attribute(18, kind)
-    )
-    return Request(f"a veth pair ({name})", _NEWLINK, CREATE | EXCLUSIVE, body)
+    there = netlink.link(beyond, up=False) + text(3, peer)
+    there += attribute(1, mac) if mac else b""
+    there += number(28, netns) if netns >= 0 else b""
+    kind = text(1, "veth") + attribute(2, attribute(1, there))
+    body = netlink.link(here, up=True) + text(3, name) + number(10, bridge_index) + attribute(18, kind)
+    return Request(f"a veth pair ({name})", netlink.NEW_LINK, CREATE | EXCLUSIVE, body)
 
 
 def up(index: int, *, bridge_index: int = 0) -> Request:
     """Switch a link on; with `bridge_index`, as a port of that bridge."""
-    body = _link(index, up=True) + (_number(10, bridge_index) if bridge_index else b"")
-    return Request(f"link {index} up", _NEWLINK, 0, body)
+    body = netlink.link(index, up=True) + (number(10, bridge_index) if bridge_index else b"")
+    return Request(f"link {index} up", netlink.NEW_LINK, 0, body)
 
 
 def address(index: int, interface: IPv4Interface, *, route: bool = True) -> Request:
     """Give a link an address; without `route`, nothing leads to the rest of its network."""
     packed, everybody = interface.ip.packed, interface.network.broadcast_address.packed
-    body = _ADDRESS.pack(socket.AF_INET, interface.network.prefixlen, 0, 0, index)
-    body += _attribute(1, packed) + _attribute(2, packed) + _attribute(4, everybody)
-    body += b"" if route else _number(8, _NO_ROUTE)
-    return Request(f"address {interface}", _NEWADDR, CREATE | EXCLUSIVE, body)
+    body = netlink.address(4, interface.network.prefixlen, index)
+    body += attribute(1, packed) + attribute(2, packed) + attribute(4, everybody)
+    body += b"" if route else number(8, _NO_ROUTE)
+    return Request(f"address {interface}", netlink.NEW_ADDRESS, CREATE | EXCLUSIVE, body)
 
 
-def neighbour(index: int, host: IPv4Address, mac: bytes) -> Request:
+def neighbour(index: int, host: Address, mac: bytes) -> Request:
     """Who has an address, so that nobody needs to ask all others."""
-    body = _NEIGHBOUR.pack(socket.AF_INET, 0, 0, index, _PERMANENT, 0, 0)
-    return Request(
-        f"neighbour {host}", _NEWNEIGH, CREATE | REPLACE, body + _attribute(1, host.packed) + _attribute(2, mac)
-    )
+    body = netlink.neighbour(host.version, index, _PERMANENT) + attribute(1, host.packed) + attribute(2, mac)
+    return Request(f"neighbour {host}", netlink.NEW_NEIGHBOUR, CREATE | REPLACE, body)
 
 
-def route(index: int, host: IPv4Address) -> Request:
+def route(index: int, host: Address) -> Request:
     """The way to one host that is on the link."""
-    body = _ROUTE.pack(socket.AF_INET, 32, 0, 0, _MAIN, _STATIC, _LINK_SCOPE, _UNICAST, 0)
-    return Request(f"route to {host}", _NEWROUTE, CREATE, body + _attribute(1, host.packed) + _number(4, index))
+    body = netlink.route(host.version, host.max_prefixlen, scope=netlink.ON_LINK) + attribute(1, host.packed)
+    return Request(f"route to {host}", netlink.NEW_ROUTE, CREATE, body + number(4, index))
 
 
 def way(index: int, network: IPv4Network, gateway: IPv4Address) -> Request:
     """The way to a network by a host on the link."""
-    body = _ROUTE.pack(socket.AF_INET, network.prefixlen, 0, 0, _MAIN, _STATIC, _ANY_SCOPE, _UNICAST, 0)
-    body += _attribute(1, network.network_address.packed) + _attribute(5, gateway.packed) + _number(4, index)
-    return Request(f"route to {network}", _NEWROUTE, CREATE, body)
+    body = netlink.route(4, network.prefixlen) + attribute(1, network.network_address.packed)
+    body += attribute(5, gateway.packed) + number(4, index)
+    return Request(f"route to {network}", netlink.NEW_ROUTE, CREATE, body)
 
 
-def _link(index: int, *, up: bool = False) -> bytes:
-    return _LINK.pack(0, 0, 0, index, _UP if up else 0, _UP if up else 0)
-
-
-def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
-
-
-def _framed(number: int, request: Request) -> bytes:
-    size = _HEADER.size + len(request.body)
-    return _HEADER.pack(size, request.kind, REQUEST | ACK | request.flags, number, 0) + request.body
+def _framed(identity: int, request: Request) -> bytes:
+    return netlink.message(request.kind, REQUEST | ACK | request.flags, request.body, identity)
 
 
 def _answers(data: bytes) -> Iterator[tuple[int, int]]:
     """The number and the error code, 0 for none, of each request that is answered here."""
     offset = 0
     while offset < len(data):
-        size, kind, _, number, _ = _HEADER.unpack_from(data, offset)
+        size, kind, _, identity, _ = HEADER.unpack_from(data, offset)
         if kind == _ERROR:
-            yield number, -struct.unpack_from("=i", data, offset + _HEADER.size)[0]
+            yield identity, -struct.unpack_from("=i", data, offset + HEADER.size)[0]
         offset += (size + 3) & ~3

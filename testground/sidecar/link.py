@@ -11,13 +11,11 @@ import struct
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from testground.sidecar import messages, rtsocket
+from testground.sidecar import messages, netlink, rtsocket
 from testground.sidecar.messages import Address
+from testground.sidecar.netlink import HEADER, ROUTE
 from testground.sidecar.rtsocket import RoutingSocket
 
-_MAIN_TABLE, _UNICAST = 254, 1
-_ROUTE = struct.Struct("=BBBBBBBBI")
-_HEADER = struct.Struct("=IHHII")
 _OUTPUT = 4
 _ARP, _REQUEST = 0x0806, 1
 _BROADCAST, _NOBODY = b"\xff" * 6, b"\0" * 6
@@ -73,7 +71,7 @@ class Link:
 
     def direct_route(self, source: IPv4Interface) -> bytes:
         """The route to the network of an address, for `restore` and `remove`."""
-        return messages.direct_route(self.index, source.network, source.ip)[_HEADER.size :]
+        return messages.direct_route(self.index, source.network, source.ip)[HEADER.size :]
 
     def routes(self, *, without: Collection[IPv4Address]) -> list[bytes]:
         """The IPv4 routes that leave by this link, but for those to single addresses; the default route is last."""
@@ -82,28 +80,28 @@ class Link:
             for route in self._kernel.dump(messages.routes())
             if self._is_mine(route) and _single_destination(route) not in without
         ]
-        return sorted(kept, key=lambda route: _ROUTE.unpack_from(route)[1] == 0)
+        return sorted(kept, key=lambda route: ROUTE.unpack_from(route)[1] == 0)
 
     def restore(self, route: bytes) -> None:
-        self._route(messages.NEW_ROUTE, rtsocket.CREATE | rtsocket.REPLACE, route)
+        self._route(netlink.NEW_ROUTE, netlink.CREATE | netlink.REPLACE, route)
 
     def remove(self, route: bytes) -> None:
         with rtsocket.tolerated(errno.ESRCH):
-            self._route(messages.DELETE_ROUTE, 0, route)
+            self._route(netlink.DELETE_ROUTE, 0, route)
 
     def _is_mine(self, route: bytes) -> bool:
-        _, _, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(route)
-        output = dict(rtsocket.attributes(route[_ROUTE.size :])).get(_OUTPUT, b"")
-        return table == _MAIN_TABLE and kind == _UNICAST and output == self.index.to_bytes(4, "little")
+        _, _, _, _, table, _, _, kind, _ = ROUTE.unpack_from(route)
+        output = dict(rtsocket.attributes(route[ROUTE.size :])).get(_OUTPUT, b"")
+        return table == netlink.MAIN_TABLE and kind == netlink.UNICAST and output == self.index.to_bytes(4, "little")
 
     def _route(self, kind: int, flags: int, route: bytes) -> None:
         """What the kernel tells of a route is what it takes to make it."""
-        self._kernel.request(_HEADER.pack(_HEADER.size + len(route), kind, flags, 0, 0) + route)
+        self._kernel.request(netlink.message(kind, flags, route))
 
 
 def _single_destination(route: bytes) -> IPv4Address | None:
-    length = _ROUTE.unpack_from(route)[1]
-    destination = dict(rtsocket.attributes(route[_ROUTE.size :])).get(1, b"")
+    length = ROUTE.unpack_from(route)[1]
+    destination = dict(rtsocket.attributes(route[ROUTE.size :])).get(1, b"")
     return IPv4Address(destination) if length == 32 and len(destination) == 4 else None
 
 

@@ -1,207 +1,157 @@
-"""Requests to the kernel's routing socket as bytes. The only file that knows pyroute2: it uses its message classes."""
+"""Changes of one instance's network, as bytes for the kernel's routing socket."""
 
 from __future__ import annotations
 
+import struct
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
-from typing import Any, ClassVar
 
-from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-from pyroute2.netlink.rtnl.tcmsg import sched_netem, tcmsg
-
-from testground.sidecar import shaping
+from testground.sidecar import netlink, shaping
 from testground.sidecar.config import Filter, LinkShape, Subnet
-from testground.sidecar.rtsocket import CREATE, EXCLUSIVE, REPLACE
+from testground.sidecar.netlink import CREATE, EXCLUSIVE, REPLACE, attribute, number, text
 
 Address = IPv4Interface | IPv6Interface
 
 DEFAULT_CLASS = 2
 VERDICTS = 77
 """The routing table with a plan's filters, and the priority of the rule that asks it before the others."""
-NEW_ROUTE, DELETE_ROUTE = 24, 25
 
-_NEWLINK, _GETLINK = 16, 18
-_NEWADDR, _DELADDR = 20, 21
-_GETROUTE = 26
-_NEWRULE = 32
-_NEWQDISC, _NEWTCLASS, _DELTCLASS, _NEWTFILTER, _DELTFILTER = 36, 40, 41, 44, 45
-
-_IFF_UP = 1
 _NO_DUPLICATE_DETECTION = 0x02
-_MAIN_TABLE, _STATIC, _LINK_SCOPE, _UNICAST = 254, 4, 253, 1
 _VERDICTS = {Filter.ACCEPT: 9, Filter.REJECT: 8, Filter.DROP: 6}
 """Throw (ask the next table), prohibit, blackhole."""
 _TO_TABLE = 1
-_FAMILIES = {4: 2, 6: 10}
 _PROTOCOLS = {4: 0x0800, 6: 0x86DD}
 _DESTINATIONS = {4: 16, 6: 24}
 """Where the destination stands in a packet."""
 _TREE = 1 << 16
 _QDISC_ROOT = 0xFFFFFFFF
 
-
-class _Netem(sched_netem.options):  # type: ignore[misc]
-    """With the members that pyroute2 lacks."""
-
-    nla_map: ClassVar = (
-        *sched_netem.options.nla_map,
-        ("TCA_NETEM_ECN", "uint32"),
-        ("TCA_NETEM_RATE64", "uint64"),
-        ("TCA_NETEM_PAD", "hex"),
-        ("TCA_NETEM_LATENCY64", "int64"),
-        ("TCA_NETEM_JITTER64", "int64"),
-    )
-
-
-class _Traffic(tcmsg):  # type: ignore[misc]
-    @staticmethod
-    def get_options(message: Any, *args: Any, **kwargs: Any) -> Any:
-        return _Netem if message.get_attr("TCA_KIND") == "netem" else tcmsg.get_options(message, *args, **kwargs)
+_HTB_VERSION, _RATE_TO_QUANTUM = 3, 10
+_SELECTOR = struct.Struct("=BBBxHHHHI")
+_LAST = 1
+"""What a selector matches is a verdict: no other one is asked."""
 
 
 def link_named(name: str) -> bytes:
-    return _encode(ifinfmsg, _GETLINK, attrs=[("IFLA_IFNAME", name)])
+    return netlink.message(netlink.GET_LINK, 0, netlink.link(0) + text(3, name))
 
 
 def link_up(index: int, up: bool) -> bytes:
-    return _encode(ifinfmsg, _NEWLINK, index=index, flags=_IFF_UP if up else 0, change=_IFF_UP)
+    return netlink.message(netlink.NEW_LINK, 0, netlink.link(index, up=up))
 
 
 def link_segments(index: int, most: int) -> bytes:
     """How many packets' worth programs hand to a link as one, which its queues take for one packet."""
-    return _encode(ifinfmsg, _NEWLINK, index=index, attrs=[("IFLA_GSO_MAX_SEGS", most)])
+    return netlink.message(netlink.NEW_LINK, 0, netlink.link(index) + number(40, most))
 
 
 def add_address(index: int, address: Address) -> bytes:
-    return _address(_NEWADDR, index, address, CREATE | EXCLUSIVE)
+    return _address(netlink.NEW_ADDRESS, index, address, CREATE | EXCLUSIVE)
 
 
 def remove_address(index: int, address: Address) -> bytes:
-    return _address(_DELADDR, index, address)
+    return _address(netlink.DELETE_ADDRESS, index, address)
 
 
 def routes() -> bytes:
     """Asks for the IPv4 routes of the namespace."""
-    return _encode(rtmsg, _GETROUTE, family=_FAMILIES[4])
+    return netlink.message(netlink.GET_ROUTE, 0, netlink.ROUTE.pack(netlink.FAMILIES[4], *[0] * 8))
 
 
 def direct_route(index: int, to: IPv4Network, source: IPv4Address) -> bytes:
     """To neighbours on a link."""
-    attrs = [("RTA_DST", str(to.network_address)), ("RTA_OIF", index), ("RTA_PREFSRC", str(source))]
-    return _encode(
-        rtmsg, NEW_ROUTE, CREATE | REPLACE, family=_FAMILIES[4], dst_len=to.prefixlen, table=_MAIN_TABLE, proto=_STATIC,
-        scope=_LINK_SCOPE, type=_UNICAST, attrs=attrs,
-    )  # fmt: skip
+    way = netlink.route(4, to.prefixlen, scope=netlink.ON_LINK)
+    return _route(way, attribute(1, to.network_address.packed) + number(4, index) + attribute(7, source.packed))
 
 
 def route_by(index: int, to: IPv4Network, gateway: IPv4Address) -> bytes:
     """By a neighbour on a link."""
-    attrs = [("RTA_DST", str(to.network_address)), ("RTA_OIF", index), ("RTA_GATEWAY", str(gateway))]
-    return _encode(
-        rtmsg, NEW_ROUTE, CREATE | REPLACE, family=_FAMILIES[4], dst_len=to.prefixlen, table=_MAIN_TABLE, proto=_STATIC,
-        type=_UNICAST, attrs=attrs,
-    )  # fmt: skip
+    way = netlink.route(4, to.prefixlen)
+    return _route(way, attribute(1, to.network_address.packed) + number(4, index) + attribute(5, gateway.packed))
 
 
 def ask_verdicts(version: int) -> bytes:
     """The rule by which IPv4 or IPv6 consults the table of verdicts."""
-    return _encode(
-        fibmsg, _NEWRULE, CREATE | EXCLUSIVE, family=_FAMILIES[version], table=VERDICTS, action=_TO_TABLE,
-        attrs=[("FRA_PRIORITY", VERDICTS)],
-    )  # fmt: skip
+    body = netlink.rule(version, VERDICTS, _TO_TABLE) + number(6, VERDICTS)
+    return netlink.message(netlink.NEW_RULE, CREATE | EXCLUSIVE, body)
 
 
 def verdict(subnet: Subnet, filter_: Filter) -> bytes:
-    return _encode(rtmsg, NEW_ROUTE, CREATE | REPLACE, type=_VERDICTS[filter_], **_in_verdicts(subnet))
+    return _route(*_in_verdicts(subnet, _VERDICTS[filter_]))
 
 
 def no_verdict(subnet: Subnet) -> bytes:
-    return _encode(rtmsg, DELETE_ROUTE, **_in_verdicts(subnet))
+    way, destination = _in_verdicts(subnet, 0)
+    return netlink.message(netlink.DELETE_ROUTE, 0, way + destination)
 
 
 def tree(index: int) -> bytes:
     """The root of an interface's queues."""
-    options = {"attrs": [("TCA_HTB_INIT", {"version": 3, "rate2quantum": 10, "defcls": DEFAULT_CLASS})]}
-    return _traffic(_NEWQDISC, CREATE | EXCLUSIVE, index, _QDISC_ROOT, _TREE, "htb", options)
+    options = attribute(2, struct.pack("=5I", _HTB_VERSION, _RATE_TO_QUANTUM, DEFAULT_CLASS, 0, 0))
+    where = netlink.traffic(index, _QDISC_ROOT, _TREE)
+    return _traffic(netlink.NEW_QUEUE, CREATE | EXCLUSIVE, where, "htb", options)
 
 
 def branch(index: int, minor: int, shape: LinkShape) -> bytes:
     """A class of its own rate below the root."""
-    options = {"attrs": shaping.htb_class(shape)}
-    return _traffic(_NEWTCLASS, CREATE, index, _TREE, _TREE | minor, "htb", options)
+    where = netlink.traffic(index, _TREE, _TREE | minor)
+    return _traffic(netlink.NEW_CLASS, CREATE, where, "htb", shaping.htb_class(shape))
 
 
 def queue(index: int, minor: int, shape: LinkShape) -> bytes:
     """The netem queue of a class, whose number it has."""
-    return _traffic(_NEWQDISC, CREATE | REPLACE, index, _TREE | minor, minor << 16, "netem", shaping.netem(shape))
+    where = netlink.traffic(index, _TREE | minor, minor << 16)
+    return _traffic(netlink.NEW_QUEUE, CREATE | REPLACE, where, "netem", shaping.netem(shape))
 
 
 def no_branch(index: int, minor: int) -> bytes:
     """Its queue goes with it. No filter may point to it."""
-    return _traffic(_DELTCLASS, 0, index, _TREE, _TREE | minor)
+    return netlink.message(netlink.DELETE_CLASS, 0, netlink.traffic(index, _TREE, _TREE | minor))
 
 
 def direct(index: int, subnet: Subnet, minor: int) -> bytes:
     """Send what goes to a subnet through a class. The narrower the subnet, the earlier it is asked."""
     version = subnet.version
     priority = 1 + subnet.max_prefixlen - subnet.prefixlen + (100 if version == 6 else 0)
-    info = priority << 16 | _swapped(_PROTOCOLS[version])
-    options = {"attrs": [("TCA_U32_CLASSID", _TREE | minor), ("TCA_U32_SEL", {"keys": _keys(subnet)})]}
-    return _traffic(_NEWTFILTER, CREATE | EXCLUSIVE, index, _TREE, 0, "u32", options, info)
+    where = netlink.traffic(index, _TREE, 0, priority << 16 | _swapped(_PROTOCOLS[version]))
+    options = number(1, _TREE | minor) + attribute(5, _selector(subnet))
+    return _traffic(netlink.NEW_FILTER, CREATE | EXCLUSIVE, where, "u32", options)
 
 
 def no_directions(index: int) -> bytes:
     """Everything goes through the default class again."""
-    return _traffic(_DELTFILTER, 0, index, _TREE, 0)
+    return netlink.message(netlink.DELETE_FILTER, 0, netlink.traffic(index, _TREE, 0))
 
 
 def _address(kind: int, index: int, address: Address, flags: int = 0) -> bytes:
-    attrs = [("IFA_ADDRESS", str(address.ip)), ("IFA_LOCAL", str(address.ip))]
-    if isinstance(address, IPv4Interface):
-        attrs.append(("IFA_BROADCAST", str(address.network.broadcast_address)))
-    return _encode(
-        ifaddrmsg, kind, flags, family=_FAMILIES[address.version], prefixlen=address.network.prefixlen, index=index,
-        flags=_NO_DUPLICATE_DETECTION if address.version == 6 else 0, attrs=attrs,
-    )  # fmt: skip
+    version, prefix, packed = address.version, address.network.prefixlen, address.ip.packed
+    body = netlink.address(version, prefix, index, _NO_DUPLICATE_DETECTION if version == 6 else 0)
+    body += attribute(1, packed) + attribute(2, packed)
+    if version == 4:
+        body += attribute(4, address.network.broadcast_address.packed)
+    return netlink.message(kind, flags, body)
 
 
-def _in_verdicts(subnet: Subnet) -> dict[str, Any]:
-    return {
-        "family": _FAMILIES[subnet.version],
-        "dst_len": subnet.prefixlen,
-        "table": VERDICTS,
-        "proto": _STATIC,
-        "attrs": [("RTA_DST", str(subnet.network_address))],
-    }
+def _route(way: bytes, attributes: bytes) -> bytes:
+    return netlink.message(netlink.NEW_ROUTE, CREATE | REPLACE, way + attributes)
 
 
-def _traffic(
-    kind: int, flags: int, index: int, parent: int, handle: int, name: str = "", options: Any = None, info: int = 0
-) -> bytes:
-    attrs = [("TCA_KIND", name), ("TCA_OPTIONS", options)] if name else []
-    return _encode(_Traffic, kind, flags, index=index, parent=parent, handle=handle, info=info, attrs=attrs)
+def _in_verdicts(subnet: Subnet, kind: int) -> tuple[bytes, bytes]:
+    way = netlink.route(subnet.version, subnet.prefixlen, table=VERDICTS, kind=kind)
+    return way, attribute(1, subnet.network_address.packed)
 
 
-def _keys(subnet: Subnet) -> list[str]:
-    """The words of the destination that the prefix covers."""
-    address = subnet.network_address.packed
-    mask = subnet.netmask.packed
+def _traffic(kind: int, flags: int, where: bytes, name: str, options: bytes) -> bytes:
+    return netlink.message(kind, flags, where + text(1, name) + attribute(2, options))
+
+
+def _selector(subnet: Subnet) -> bytes:
+    """The words of the destination that the prefix covers; one that is always right, if it covers none."""
+    address, mask = subnet.network_address.packed, subnet.netmask.packed
     start = _DESTINATIONS[subnet.version]
-    words = range(0, (subnet.prefixlen + 31) // 32 * 4, 4)
-    return [f"0x{address[at : at + 4].hex()}/0x{mask[at : at + 4].hex()}+{start + at}" for at in words] or ["0/0+0"]
+    words = range(0, max(subnet.prefixlen + 31, 32) // 32 * 4, 4)
+    keys = b"".join(mask[at : at + 4] + address[at : at + 4] + struct.pack("=ii", start + at, 0) for at in words)
+    return _SELECTOR.pack(_LAST, 0, len(words), 0, 0, 0, 0, 0) + keys
 
 
 def _swapped(word: int) -> int:
     return int.from_bytes(word.to_bytes(2, "big"), "little")
-
-
-def _encode(message_class: Any, kind: int, header_flags: int = 0, **fields: Any) -> bytes:
-    message = message_class()
-    for name, value in fields.items():
-        message[name] = value
-    message["header"]["type"] = kind
-    message["header"]["flags"] = header_flags
-    message.encode()
-    return bytes(message.data)

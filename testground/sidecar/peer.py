@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable, MutableMapping
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ SECONDS = 10.0
 
 
 class Peer:
-    """One instance, initialised. Call it outside of event loops."""
+    """One instance, initialised."""
 
     def __init__(self, hub: Hub, number: int, space: Space, taken: MutableMapping[Any, str]) -> None:
         """`taken` is shared by the peers of a hub, as with `Instance`."""
@@ -34,7 +33,7 @@ class Peer:
             services=[hub.control[1]],
             taken=taken,
         )
-        asyncio.run(self.instance.initialise())
+        self.instance.initialise()
 
     def apply(self, **members: Any) -> None:
         """`default`, `rules` and other members of a configuration; it is enabled and default unless they say so.
@@ -42,7 +41,7 @@ class Peer:
         Raises `NetworkError`.
         """
         change = config.parse({"network": "default", "enable": True} | members)
-        asyncio.run(self.instance.apply(change))
+        self.instance.apply(change)
         if change.ipv4:
             self.ip = str(change.ipv4.ip)
             self._hub.locate(self._number, change.ipv4.ip)

@@ -69,7 +69,7 @@ class Instance:
         self._verdicts = Verdicts(kernel)
         self._queues = Queues(kernel, self._data.index)
 
-    async def initialise(self) -> None:
+    def initialise(self) -> None:
         """Leave the data network and the services reachable, and nothing else. Raises `NetworkError`."""
         address = self._control_info.address
         with _step(f"prepare {self._control.name}"):
@@ -81,7 +81,7 @@ class Instance:
         self._check_free("IPv4", self._state.ipv4.ip)
         self._taken[self._state.ipv4.ip] = self._hostname
 
-    async def apply(self, config: NetworkConfig) -> None:
+    def apply(self, config: NetworkConfig) -> None:
         """Carry out one change. Raises `NetworkError`; the network is as it was before, or the error says it is not."""
         before, wanted = self._state, self._wanted(config)
         try:

@@ -1,7 +1,7 @@
 """Conversations with the kernel's routing socket in any network namespace.
 
 The kernel carries a request out before `send` returns, so the answer is there at once: nothing waits, and an event
-loop may call this. Opening one costs a thread for a tenth of a millisecond; pyroute2 forks for it, which costs ten.
+loop may call this. Opening one costs a thread for a tenth of a millisecond.
 """
 
 from __future__ import annotations
@@ -16,19 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-REQUEST = 0x001
-ACK = 0x004
-DUMP = 0x300
-REPLACE = 0x100
-EXCLUSIVE = 0x200
-CREATE = 0x400
+from testground.sidecar.netlink import ACK, DUMP, HEADER, REQUEST
 
 _CLONE_NEWNET = 0x40000000
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _SIOCGSKNS = 0x894C
-_HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR, _DONE = 2, 3
 _ACK_TLVS = 0x200
@@ -72,9 +66,9 @@ class RoutingSocket:
 
     def _converse(self, message: bytes, flags: int) -> Iterator[bytes]:
         self._sequence += 1
-        _, kind, given, _, _ = _HEADER.unpack_from(message)
-        header = _HEADER.pack(len(message), kind, given | flags, self._sequence, 0)
-        self._socket.send(header + message[_HEADER.size :])
+        _, kind, given, _, _ = HEADER.unpack_from(message)
+        header = HEADER.pack(len(message), kind, given | flags, self._sequence, 0)
+        self._socket.send(header + message[HEADER.size :])
         while True:
             for kind, answer_flags, sequence, body in _messages(self._socket.recv(1 << 16)):
                 if sequence != self._sequence:  # the rest of an answer that was given up
@@ -146,9 +140,9 @@ def _setns(netns: int) -> None:
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
+    while offset + HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        yield kind, flags, sequence, data[offset + HEADER.size : offset + length]
         offset += (length + 3) & ~3
 
 
@@ -159,7 +153,7 @@ def _raise_for(body: bytes, flags: int) -> None:
         return
     said = ""
     if flags & _ACK_TLVS:
-        for kind, content in attributes(body[4 + _HEADER.size :]):
+        for kind, content in attributes(body[4 + HEADER.size :]):
             if kind == _EXT_ACK_MESSAGE:
                 said = content.rstrip(b"\0").decode("utf-8", "replace")
     raise OSError(number, f"{os.strerror(number)} ({said})" if said else os.strerror(number))

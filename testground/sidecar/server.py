@@ -10,15 +10,13 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from testground.drivers import launcher
 from testground.errors import NetworkError
+from testground.sidecar import config
+from testground.sidecar.reactor import Instance, LinkInfo
 from testground.sidecar.topology import Hub, Space, TopologyError
-
-if TYPE_CHECKING:
-    from testground.sidecar.reactor import Instance
 
 
 class Server:
@@ -29,19 +27,17 @@ class Server:
         self._instances: dict[str, Instance] = {}
         self._taken: dict[Any, str] = {}
 
-    async def serve(self) -> None:
+    def serve(self) -> None:
         """Answer requests in their order until the connection closes."""
         for line in _lines(self._connection):
             request = json.loads(line)
-            answer, descriptors = await self._carry_out(request)
+            answer, descriptors = self._carry_out(request)
             say(self._connection, {"id": request["id"], **answer}, descriptors)
-            if len(self._spaces) == self._hub.instances:
-                _reactor()
 
-    async def _carry_out(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    def _carry_out(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         try:
             if "config" in request:
-                return await self._configure(request["host"], request["config"]), []
+                return self._configure(request["host"], request["config"]), []
             return self._add(request["host"], request["number"])
         except launcher.Failed as error:
             return {"error": refused(error)}, []
@@ -56,7 +52,7 @@ class Server:
         self._taken[space.data.ip] = host
         return {}, [space.netns]
 
-    async def _configure(self, host: str, text: str) -> dict[str, Any]:
+    def _configure(self, host: str, text: str) -> dict[str, Any]:
         """`text` is JSON, as it was published."""
         if host not in self._spaces:
             return {"error": f"{host} has not started yet"}
@@ -64,38 +60,29 @@ class Server:
             payload = json.loads(text)
         except (ValueError, RecursionError) as error:  # JSON all the same: a number of thousands of digits
             return {"error": f"the network configuration cannot be read: {error}"}
-        config, _ = _reactor()
         try:
-            instance = self._instances.get(host) or await self._instance(host)
+            instance = self._instances.get(host) or self._instance(host)
             change = config.parse(payload)
-            await instance.apply(change)
+            instance.apply(change)
             if change.ipv4 and change.enable:
                 self._hub.locate(self._numbers[host], change.ipv4.ip)
         except NetworkError as error:
             return {"error": str(error)}
         return {"state": change.callback_state}
 
-    async def _instance(self, host: str) -> Instance:
-        _, reactor = _reactor()
+    def _instance(self, host: str) -> Instance:
         space = self._spaces[host]
-        instance: Instance = reactor.Instance(
+        instance = Instance(
             host,
             space.netns,
-            control=reactor.LinkInfo("eth0", space.control),
-            data=reactor.LinkInfo("eth1", space.data),
+            control=LinkInfo("eth0", space.control),
+            data=LinkInfo("eth1", space.data),
             services=[self._hub.control[1]],
             taken=self._taken,
         )
-        await instance.initialise()
+        instance.initialise()
         self._instances[host] = instance
         return instance
-
-
-def _reactor() -> tuple[ModuleType, ModuleType]:
-    """What changes networks. It is slow to import: once all instances have theirs, there is time for it."""
-    from testground.sidecar import config, reactor
-
-    return config, reactor
 
 
 def open_hub(instances: int) -> tuple[Hub, int | None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import struct
 
 from testground.sidecar.config import LinkShape
+from testground.sidecar.netlink import attribute
 
 UNLIMITED = 125_000_000_000
 """Bytes per second: more than any link here carries."""
@@ -21,7 +22,8 @@ _SMALLEST_PACKET = 64
 _MOST_PACKETS = 2**31
 _TICK = 64
 """Nanoseconds in the unit of HTB's buffers and of netem's 32-bit times."""
-_ETHERNET = 1
+_SPEED = struct.Struct("=BBHhHI")
+_CELL_LOG, _ETHERNET, _CELL_ALIGN = 3, 1, -1
 _BURST_SECONDS = 1e-3
 _BURST_BYTES = 1600
 _QUANTUM = 1514
@@ -33,47 +35,34 @@ def rate(shape: LinkShape) -> int:
     return min(max(shape.bandwidth // 8, 1), UNLIMITED) if shape.bandwidth else UNLIMITED
 
 
-def htb_class(shape: LinkShape) -> list[tuple[str, Any]]:
+def htb_class(shape: LinkShape) -> bytes:
     """The options of the class. The kernel computes what used to be rate tables when it knows that this is Ethernet."""
     bytes_per_second = rate(shape)
     burst = bytes_per_second * _BURST_SECONDS + _BURST_BYTES
     ticks = min(math.ceil(burst * 1e9 / bytes_per_second / _TICK), _U32)
-    short = min(bytes_per_second, _U32)
-    parameters = {
-        "rate": short,
-        "ceil": short,
-        "rate___reserved": _ETHERNET,
-        "ceil___reserved": _ETHERNET,
-        "buffer": ticks,
-        "cbuffer": ticks,
-        "quantum": _QUANTUM,
-    }
-    if bytes_per_second <= _U32:
-        return [("TCA_HTB_PARMS", parameters)]
-    return [
-        ("TCA_HTB_PARMS", parameters),
-        ("TCA_HTB_RATE64", bytes_per_second),
-        ("TCA_HTB_CEIL64", bytes_per_second),
-    ]
+    speed = _SPEED.pack(_CELL_LOG, _ETHERNET, 0, _CELL_ALIGN, 0, min(bytes_per_second, _U32))
+    options = attribute(1, speed + speed + struct.pack("=5I", ticks, ticks, _QUANTUM, 0, 0))
+    if bytes_per_second > _U32:
+        whole = struct.pack("=Q", bytes_per_second)
+        options += attribute(6, whole) + attribute(7, whole)
+    return options
 
 
-def netem(shape: LinkShape) -> dict[str, Any]:
+def netem(shape: LinkShape) -> bytes:
     """The options of the queue. All are always there: the kernel keeps what a change does not mention."""
-    return {
-        "delay": _ticks(shape.latency),
-        "jitter": _ticks(shape.jitter),
-        "limit": queue_packets(shape),
-        "loss": _share(shape.loss),
-        "duplicate": _share(shape.duplicate),
-        "gap": 1 if shape.reorder else 0,
-        "attrs": [
-            ("TCA_NETEM_CORR", {"dup_corr": _correlation(shape.duplicate, shape.duplicate_corr)}),
-            ("TCA_NETEM_REORDER", _chance("reorder", shape.reorder, shape.reorder_corr)),
-            ("TCA_NETEM_CORRUPT", _chance("corrupt", shape.corrupt, shape.corrupt_corr)),
-            ("TCA_NETEM_LATENCY64", shape.latency),
-            ("TCA_NETEM_JITTER64", shape.jitter),
-        ],
-    }
+    options = struct.pack(
+        "=6I",
+        _ticks(shape.latency),
+        queue_packets(shape),
+        _share(shape.loss),
+        1 if shape.reorder else 0,
+        _share(shape.duplicate),
+        _ticks(shape.jitter),
+    )
+    options += attribute(1, struct.pack("=3I", 0, 0, _correlation(shape.duplicate, shape.duplicate_corr)))
+    options += attribute(3, _chance(shape.reorder, shape.reorder_corr))
+    options += attribute(4, _chance(shape.corrupt, shape.corrupt_corr))
+    return options + attribute(10, struct.pack("=q", shape.latency)) + attribute(11, struct.pack("=q", shape.jitter))
 
 
 def segments(shape: LinkShape) -> int:
@@ -85,8 +74,8 @@ def segments(shape: LinkShape) -> int:
 
 def queue_packets(shape: LinkShape) -> int:
     """As many as can be under way at the link's rate, so that a delay never drops what the plan did not ask to drop."""
-    per_second = min(rate(shape) / _SMALLEST_PACKET, _PACKETS_PER_SECOND)
-    under_way = math.ceil((shape.latency + shape.jitter) / 1e9 * per_second)
+    bytes_per_second = min(rate(shape), _PACKETS_PER_SECOND * _SMALLEST_PACKET)
+    under_way = -(-(shape.latency + shape.jitter) * bytes_per_second // (10**9 * _SMALLEST_PACKET))  # rounded up
     return min(SPARE_PACKETS + under_way, _MOST_PACKETS)
 
 
@@ -94,8 +83,8 @@ def _ticks(nanoseconds: int) -> int:
     return min(nanoseconds // _TICK, _U32)
 
 
-def _chance(name: str, percent: float, correlation: float) -> dict[str, int]:
-    return {f"prob_{name}": _share(percent), f"corr_{name}": _correlation(percent, correlation)}
+def _chance(percent: float, correlation: float) -> bytes:
+    return struct.pack("=2I", _share(percent), _correlation(percent, correlation))
 
 
 def _correlation(percent: float, correlation: float) -> int:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testground.errors import NetworkError
-from testground.sidecar.config import Filter, LinkShape, parse
+from testground.sidecar.config import SLOWEST, Filter, LinkShape, parse
 
 ZERO = {
     "latency": 0,
@@ -67,15 +67,41 @@ def test_the_go_sdk_is_understood():
 def test_the_js_sdk_is_understood():
     config = parse(JS)
     assert config.default == LinkShape(latency=100_000_000, bandwidth=1 << 20)
-    assert config.rules == []
+    assert config.rules == ()
     assert config.ipv4 == IPv4Interface("16.0.1.1/16")
 
 
 def test_the_rust_sdk_is_understood():
     config = parse(RUST)
     assert config.default == LinkShape(latency=1_000_000)
-    assert config.rules == []
+    assert config.rules == ()
     assert config.callback_state == "latency-reduced"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"latency": 4 * 60 * 60 * 10**9},  # the original's links keep to 71 minutes
+        {"latency": 2**62, "jitter": 2**31 - 1},
+        {"latency": 1, "jitter": 5},
+        {"bandwidth": 202},
+        {"bandwidth": 2**64 - 1},
+        {"latency": 1, "reorder": 100},
+        {"loss": 0.00001, "corrupt": 12.5, "duplicate": 100},
+        {"corrupt": 1},
+        {"duplicate_corr": 5},
+    ],
+)
+def test_what_is_just_possible(shape):
+    assert parse({"network": "default", "default": shape}).default == LinkShape(**shape)
+
+
+def test_keys_in_any_letter_case_of_which_the_last_counts():
+    config = parse(
+        {"NETWORK": "default", "Default": {"latency": 1, "Latency": 2, "LATENCY": None}, "ipv4": "16.0.1.1/16"}
+    )
+    assert config.default.latency == 2
+    assert config.ipv4 == IPv4Interface("16.0.1.1/16")
 
 
 def test_what_is_not_said_is_zero():
@@ -127,6 +153,19 @@ def test_every_policy_but_one_denies(policy):
         ({"default": {"corrupt_corr": -0.1}}, "default.corrupt_corr: at least 0"),
         ({"default": {"filter": 3}}, "default.filter: 0 (accept), 1 (reject) or 2 (drop) is needed"),
         ({"default": {"filter": True}}, "default.filter: 0 (accept)"),
+        ({"default": {"latency": 2**62 + 1}}, "default.latency: at most 4611686018427387904 is needed"),
+        ({"default": {"latency": 1, "jitter": 2**31}}, "default.jitter: at most 2147483647 is needed"),
+        (
+            {"default": {"bandwidth": 1}},
+            "default.bandwidth: at least 202 bits per second are needed, or 0 for no limit",
+        ),
+        ({"default": {"bandwidth": 2**64}}, "default.bandwidth: at most 18446744073709551615 is needed"),
+        ({"default": {"bandwidth": 1e300}}, "default.bandwidth: at most 18446744073709551615 is needed"),
+        ({"default": {"loss": float("nan")}}, "default.loss: a number is needed"),
+        ({"default": {"latency": float("inf")}}, "default.latency: a whole number is needed"),
+        ({"default": {"reorder": 5}}, "default.reorder: without a latency there is nothing to overtake"),
+        ({"default": {"reorder": 5, "jitter": 1}}, "default.reorder: without a latency"),
+        ({"rules": [{"subnet": "16.0.0.9/32", "reorder": 5}]}, "rules[0].reorder: without a latency"),
         ({"rules": {}}, "rules: a list is needed"),
         ({"rules": [{"filter": 2}]}, "rules[0].subnet: "),
         ({"rules": [{"subnet": "16.0.0.9/33"}]}, "rules[0].subnet: "),
@@ -152,7 +191,7 @@ def test_a_configuration_without_a_network_is_refused():
         parse({"enable": True})
 
 
-@given(st.integers(0, 2**53))
+@given(st.integers(SLOWEST, 2**53))
 def test_integral_floats_are_integers(number):
     shape = {"latency": float(number), "bandwidth": float(number)}
     assert parse({"network": "default", "default": shape}).default == LinkShape(latency=number, bandwidth=number)
@@ -167,7 +206,7 @@ JSON = st.recursive(
 
 @given(st.sampled_from(PERCENTAGES), st.floats(0, 100))
 def test_every_percentage_is_kept(name, percent):
-    assert getattr(parse({"network": "default", "default": {name: percent}}).default, name) == percent
+    assert getattr(parse({"network": "default", "default": {"latency": 1, name: percent}}).default, name) == percent
 
 
 @given(st.dictionaries(st.sampled_from([*GO, "callback_target", "extra"]), JSON))

@@ -1,8 +1,10 @@
 """What the kernel is told, byte by byte: the layouts of linux/pkt_sched.h and linux/rtnetlink.h, written out."""
 
+import math
 import struct
 import sys
-from ipaddress import IPv4Interface, IPv4Network, IPv6Network
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,12 @@ from testground.sidecar.rtsocket import attributes
 
 if sys.platform != "linux":
     pytest.skip("networks are shaped on Linux only", allow_module_level=True)
+
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from testground.sidecar import messages
 
@@ -109,8 +117,9 @@ def test_fractions_of_percent_are_kept(percent):
 @given(st.integers(0, 10**11), st.integers(0, 10**12))
 def test_the_queue_holds_what_is_under_way(latency, bandwidth):
     fixed, _ = netem(LinkShape(latency=latency, bandwidth=bandwidth))
-    per_second = min(bandwidth / 8 / 64 or 2_000_000, 2_000_000)
-    assert fixed[1] >= min(1000 + latency / 1e9 * per_second, 2**31) - 1
+    bytes_per_second = max(bandwidth // 8, 1) if bandwidth else 2**63
+    under_way = latency * min(Fraction(bytes_per_second, 64), 2_000_000) / 10**9
+    assert fixed[1] == min(1000 + math.ceil(under_way), 2**31)
 
 
 @given(st.integers(1, 2**63 - 1))
@@ -164,3 +173,50 @@ def test_an_address_comes_with_its_broadcast_address():
         0800 0200 10000101
         0800 0400 1000ffff
     """)
+
+
+def test_pyroute2_reads_the_same_in_all_of_them():
+    """It is a library that others rely on; what it would encode itself is what is sent."""
+    written = [
+        (ifinfmsg, messages.link_named("eth1"), {"attrs": [("IFLA_IFNAME", "eth1")]}),
+        (ifinfmsg, messages.link_up(5, True), {"index": 5, "flags": 1, "change": 1}),
+        (ifinfmsg, messages.link_up(5, False), {"index": 5, "flags": 0, "change": 1}),
+        (ifinfmsg, messages.link_segments(5, 7), {"index": 5, "attrs": [("IFLA_GSO_MAX_SEGS", 7)]}),
+        (rtmsg, messages.routes(), {"family": 2}),
+        (
+            rtmsg,
+            messages.direct_route(5, IPv4Network("16.0.0.0/16"), IPv4Address("16.0.0.9")),
+            {**WAY, "dst_len": 16, "scope": 253,
+             "attrs": [("RTA_DST", "16.0.0.0"), ("RTA_OIF", 5), ("RTA_PREFSRC", "16.0.0.9")]},
+        ),
+        (
+            rtmsg,
+            messages.route_by(5, IPv4Network("16.0.0.0/17"), IPv4Address("16.0.0.1")),
+            {**WAY, "dst_len": 17, "attrs": [("RTA_DST", "16.0.0.0"), ("RTA_OIF", 5), ("RTA_GATEWAY", "16.0.0.1")]},
+        ),
+        (
+            rtmsg,
+            messages.no_verdict(IPv6Network("fd00::9/128")),
+            {"family": 10, "dst_len": 128, "table": 77, "proto": 4, "attrs": [("RTA_DST", "fd00::9")]},
+        ),
+        (fibmsg, messages.ask_verdicts(6), {"family": 10, "table": 77, "action": 1, "attrs": [("FRA_PRIORITY", 77)]}),
+        (
+            ifaddrmsg,
+            messages.remove_address(5, IPv6Interface("fd00::9/64")),
+            {"family": 10, "prefixlen": 64, "flags": 2, "index": 5,
+             "attrs": [("IFA_ADDRESS", "fd00::9"), ("IFA_LOCAL", "fd00::9")]},
+        ),
+        (tcmsg, messages.no_branch(5, 0x10), {"index": 5, "handle": 0x10010, "parent": 0x10000}),
+        (tcmsg, messages.no_directions(5), {"index": 5, "parent": 0x10000}),
+    ]  # fmt: skip
+    for kind, found, fields in written:
+        message = kind()
+        for name, value in fields.items():
+            message[name] = value
+        header = struct.unpack_from("=IHH", found)
+        message["header"]["type"], message["header"]["flags"] = header[1:]
+        message.encode()
+        assert found == bytes(message.data), fields
+
+
+WAY = {"family": 2, "table": 254, "proto": 4, "type": 1}

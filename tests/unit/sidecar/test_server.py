@@ -13,17 +13,17 @@ class NoHub:
 
 
 @pytest.fixture
-async def ask():
+def ask():
     """What it answers to requests."""
     ours, theirs = socket.socketpair()
 
-    async def ask(*requests):
+    def ask(*requests):
         for number, request in enumerate(requests):
             ours.sendall(json.dumps({"id": number, **request}).encode() + b"\n")
         ours.shutdown(socket.SHUT_WR)
         server = Server(theirs, NoHub())
         server._spaces["known"] = None
-        await server.serve()
+        server.serve()
         theirs.close()
         with ours, ours.makefile() as answers:
             return [json.loads(line) for line in answers]
@@ -31,13 +31,13 @@ async def ask():
     return ask
 
 
-async def test_a_change_of_what_is_not_there_yet(ask):
-    [answer] = await ask({"host": "unknown", "config": "{}"})
+def test_a_change_of_what_is_not_there_yet(ask):
+    [answer] = ask({"host": "unknown", "config": "{}"})
     assert (answer["id"], answer["error"]) == (0, "unknown has not started yet")
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000 + "]" * 100_000])
-async def test_json_that_cannot_be_read(ask, text):
-    first, second = await ask({"host": "known", "config": text}, {"host": "other", "config": "{}"})
+def test_json_that_cannot_be_read(ask, text):
+    first, second = ask({"host": "known", "config": text}, {"host": "other", "config": "{}"})
     assert "the network configuration cannot be read" in first["error"]
     assert second["error"] == "other has not started yet"
