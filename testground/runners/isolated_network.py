@@ -24,6 +24,7 @@ from testground.runners import names
 from testground.runners.host_network import SYNC_PORT, SYNC_SERVICE, HostNetwork, Place
 from testground.sdk.network import NETWORK_INITIALIZED
 from testground.sidecar import topology
+from testground.sidecar.accuracy import measure
 from testground.sidecar.client import Sidecar, SidecarError, open_sidecar
 from testground.sync.service import Member
 
@@ -147,6 +148,17 @@ async def possible() -> tuple[bool, str]:
     if obstacle := await namespaces.obstacle(names.HOSTS):
         return False, obstacle
     return True, f"instances can have isolated networks, {how}."
+
+
+async def accuracy() -> tuple[bool, str]:
+    """What links do here beside what is asked of them. Nothing to fail for: a machine may be busy just now."""
+    possible_here, _ = await possible()
+    if not possible_here:
+        return True, "not measured, as instances cannot have isolated networks"
+    try:
+        return True, str(await measure())
+    except SidecarError as error:
+        return True, f"not measured: {error}"
 
 
 def _explained(error: SidecarError) -> str:

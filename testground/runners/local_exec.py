@@ -78,7 +78,11 @@ class LocalExec:
             possible, how = await isolated_network.possible()
             return True, how if possible else f'not on this machine, where network = "host" works: {how}'
 
-        return [Check("local-outputs-dir", probe, fix), Check("isolated-networks", isolation, on_demand=True)]
+        return [
+            Check("local-outputs-dir", probe, fix),
+            Check("isolated-networks", isolation, on_demand=True),
+            Check("link-accuracy", isolated_network.accuracy, on_demand=True),
+        ]
 
     async def terminate(self, env: EnvConfig, output: Output) -> None:
         running = dict(self._running)

@@ -22,6 +22,7 @@ from testground.errors import RunError
 from testground.plugins import RunGroupInput
 from testground.runners import isolated_network
 from testground.runners.local_run import LocalExecConfig
+from tests import ordinary_user
 from tests.acceptance.processes import Running, started
 from tests.integration.test_local_exec import OK, Bench
 from tests.integration.test_local_exec import bench as bench
@@ -571,38 +572,16 @@ topology.PORTS = 3
 __main__.main(int(sys.argv[1]), int(sys.argv[2]))
 """
 
-UNPRIVILEGED = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
-from testground.drivers import launcher
-user, group = os.geteuid(), os.getegid()
-launcher.unshare("a user namespace", launcher.CLONE_NEWUSER)
-launcher.write("/proc/self/setgroups", "deny")
-launcher.write("/proc/self/uid_map", f"1000 {user} 1")
-launcher.write("/proc/self/gid_map", f"1000 {group} 1")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Runs a program as user 1000, which owns the files of root and has no privileges."""
-
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests above have run as an ordinary user")
 @pytest.mark.timeout(180)
 def test_all_of_this_as_an_ordinary_user(tmp_path):
-    root = Path(__file__).parents[2]
-    tests = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        f"--basetemp={tmp_path / 'user'}",
-        __file__,
-    ]
+    pytest_argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'user'}"]
     done = subprocess.run(
-        [sys.executable, "-c", UNPRIVILEGED, root, *tests], cwd=root, capture_output=True, text=True, check=False
-    )
-    if "launcher.Failed: ('a user namespace'" in done.stderr:
+        ordinary_user.command(*pytest_argv, __file__),
+        cwd=ordinary_user.CHECKOUT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if ordinary_user.REFUSED in done.stderr:
         pytest.skip("this machine allows user namespaces to root only")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 skipped" in done.stdout, "only this test does not run there"

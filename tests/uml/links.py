@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
+import anyio
+
 from testground.errors import NetworkError
+from testground.sidecar import accuracy
 from testground.sidecar.measuring import arrivals, flood, heard, receiver, round_trip, send_numbers, throughput, trips
 from testground.sidecar.peer import Peer
 from tests.networks import networks
@@ -53,6 +57,7 @@ def report() -> dict[str, Any]:
         found["rate_with_latency"] = flood(here, there, 2_000_000)
         found["both"] = both(here, there)
         here.apply(default={})
+    found["calibrated"] = dataclasses.asdict(anyio.run(accuracy.measure))
     return found
 
 

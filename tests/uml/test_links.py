@@ -91,6 +91,18 @@ def test_duplicates_beside_another_queue_are_made_or_refused_in_words(measured):
     assert measured["both"] in ("accepted", links.REFUSED)
 
 
+def test_a_healthcheck_measures_latency_loss_and_rate(measured):
+    """How long a trip takes, what is lost and how fast it is: within what this machine may add to it."""
+    calibrated = measured["calibrated"]
+    assert calibrated["lacking"] == []
+    readings = {reading["what"]: reading for reading in calibrated["readings"]}
+    assert readings["latency"]["asked"] == 20
+    assert readings["latency"]["got"] == pytest.approx(20, abs=1)
+    assert readings["loss"]["packets"] == 1000
+    assert readings["loss"]["got"] == pytest.approx(10, abs=ALMOST_ALL * 0.95)  # 0.95 % of 1000 is a deviation
+    assert readings["rate"]["got"] == pytest.approx(10_000_000, rel=0.5)  # this kernel's processor is emulated
+
+
 def binomial(percent: float, deviations: float) -> tuple[float, float]:
     expected = links.PACKETS * percent / 100
     half = deviations * (expected * (1 - percent / 100)) ** 0.5
