@@ -19,6 +19,7 @@ def networks(count: int) -> Iterator[list[Peer]]:
         hub = namespaces.submit(Hub, count).result()
         held.callback(os.close, hub._netns)
         held.callback(hub._channel.close)
+        held.callback(hub._ports.close)
         taken: dict[Any, str] = {}
         peers = []
         for number in range(count):

@@ -113,6 +113,16 @@ def route(index: int, host: Address) -> Request:
     return Request(f"route to {host}", netlink.NEW_ROUTE, CREATE, body + number(4, index))
 
 
+def no_neighbour(index: int, host: Address) -> Request:
+    body = netlink.neighbour(host.version, index, 0) + attribute(1, host.packed)
+    return Request(f"neighbour {host}", netlink.DELETE_NEIGHBOUR, 0, body)
+
+
+def no_route(index: int, host: Address) -> Request:
+    body = netlink.route(host.version, host.max_prefixlen, scope=netlink.ON_LINK) + attribute(1, host.packed)
+    return Request(f"route to {host}", netlink.DELETE_ROUTE, 0, body + number(4, index))
+
+
 def way(index: int, network: IPv4Network, gateway: IPv4Address) -> Request:
     """The way to a network by a host on the link."""
     body = netlink.route(4, network.prefixlen) + attribute(1, network.network_address.packed)

@@ -9,9 +9,10 @@ import errno
 import socket
 import struct
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 
-from testground.sidecar import messages, netlink, rtsocket
+from testground.sidecar import layout, messages, netlink, rtsocket
+from testground.sidecar.config import Subnet
 from testground.sidecar.messages import Address
 from testground.sidecar.netlink import HEADER, ROUTE
 from testground.sidecar.rtsocket import RoutingSocket
@@ -64,10 +65,16 @@ class Link:
         """Make sure of a route to one address on the link."""
         self._kernel.request(messages.direct_route(self.index, IPv4Network(neighbour), source.ip))
 
-    def lead(self, network: IPv4Network) -> None:
-        """Reach a network by its first host, the hub. In halves, to win over the route that comes with an address."""
-        for half in network.subnets():
-            self._kernel.request(messages.route_by(self.index, half, network[1]))
+    def lead(self, network: Subnet, gateway: IPv4Address | IPv6Address, mac: bytes) -> None:
+        """Reach a network by a host on the link, which has the hardware address `mac`."""
+        known = layout.neighbour(self.index, gateway, mac)
+        self._kernel.request(netlink.message(known.kind, known.flags, known.body))
+        self._kernel.request(messages.route_by(self.index, network, gateway))
+
+    def leave(self, network: Subnet, gateway: IPv4Address | IPv6Address) -> None:
+        """Take `lead` back."""
+        with rtsocket.tolerated(errno.ESRCH):
+            self._kernel.request(messages.no_route_by(self.index, network, gateway))
 
     def direct_route(self, source: IPv4Interface) -> bytes:
         """The route to the network of an address, for `restore` and `remove`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 
 from testground.sidecar import netlink, shaping
 from testground.sidecar.config import Filter, LinkShape, Subnet
@@ -15,7 +15,7 @@ DEFAULT_CLASS = 2
 VERDICTS = 77
 """The routing table with a plan's filters, and the priority of the rule that asks it before the others."""
 
-_NO_DUPLICATE_DETECTION = 0x02
+_NO_DUPLICATE_DETECTION, _NO_ROUTE = 0x02, 0x200
 _VERDICTS = {Filter.ACCEPT: 9, Filter.REJECT: 8, Filter.DROP: 6}
 """Throw (ask the next table), prohibit, blackhole."""
 _TO_TABLE = 1
@@ -63,10 +63,13 @@ def direct_route(index: int, to: IPv4Network, source: IPv4Address) -> bytes:
     return _route(way, attribute(1, to.network_address.packed) + number(4, index) + attribute(7, source.packed))
 
 
-def route_by(index: int, to: IPv4Network, gateway: IPv4Address) -> bytes:
+def route_by(index: int, to: Subnet, gateway: IPv4Address | IPv6Address) -> bytes:
     """By a neighbour on a link."""
-    way = netlink.route(4, to.prefixlen)
-    return _route(way, attribute(1, to.network_address.packed) + number(4, index) + attribute(5, gateway.packed))
+    return _route(*_by(index, to, gateway))
+
+
+def no_route_by(index: int, to: Subnet, gateway: IPv4Address | IPv6Address) -> bytes:
+    return netlink.message(netlink.DELETE_ROUTE, 0, b"".join(_by(index, to, gateway)))
 
 
 def ask_verdicts(version: int) -> bytes:
@@ -124,15 +127,21 @@ def no_directions(index: int) -> bytes:
 
 def _address(kind: int, index: int, address: Address, flags: int = 0) -> bytes:
     version, prefix, packed = address.version, address.network.prefixlen, address.ip.packed
-    body = netlink.address(version, prefix, index, _NO_DUPLICATE_DETECTION if version == 6 else 0)
-    body += attribute(1, packed) + attribute(2, packed)
+    body = netlink.address(version, prefix, index) + attribute(1, packed) + attribute(2, packed)
     if version == 4:
         body += attribute(4, address.network.broadcast_address.packed)
+    else:
+        body += number(8, _NO_DUPLICATE_DETECTION | _NO_ROUTE)
     return netlink.message(kind, flags, body)
 
 
 def _route(way: bytes, attributes: bytes) -> bytes:
     return netlink.message(netlink.NEW_ROUTE, CREATE | REPLACE, way + attributes)
+
+
+def _by(index: int, to: Subnet, gateway: IPv4Address | IPv6Address) -> tuple[bytes, bytes]:
+    way = netlink.route(to.version, to.prefixlen)
+    return way, attribute(1, to.network_address.packed) + number(4, index) + attribute(5, gateway.packed)
 
 
 def _in_verdicts(subnet: Subnet, kind: int) -> tuple[bytes, bytes]:

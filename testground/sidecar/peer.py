@@ -24,7 +24,6 @@ class Peer:
         self.space = space
         self.ip = str(space.data.ip)
         self.host = f"{number:012x}"
-        self._hub, self._number = hub, number
         self.instance = Instance(
             self.host,
             space.netns,
@@ -32,6 +31,7 @@ class Peer:
             data=LinkInfo("eth1", space.data),
             services=[hub.control[1]],
             taken=taken,
+            port=hub.port(number),
         )
         self.instance.initialise()
 
@@ -44,7 +44,6 @@ class Peer:
         self.instance.apply(change)
         if change.ipv4:
             self.ip = str(change.ipv4.ip)
-            self._hub.locate(self._number, change.ipv4.ip)
 
     def inside(self, call: Callable[[], T]) -> T:
         """Call something within its namespace."""

@@ -7,7 +7,7 @@ nothing that is under way is lost, and an interface that nobody shapes is as fas
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from testground.errors import NetworkError
 from testground.sidecar import messages, rtsocket, shaping
@@ -23,9 +23,11 @@ _TWO_NETEMS = "duplicating netems"
 class Queues:
     """Those of one interface. A failure is a `NetworkError` or an `OSError`, and leaves the tree in between."""
 
-    def __init__(self, kernel: RoutingSocket, index: int) -> None:
+    def __init__(self, kernel: RoutingSocket, index: int, *, cut: Callable[[int], None] | None = None) -> None:
+        """`cut` has that many packets handed over at a time; None: by programs, to the interface."""
         self._kernel = kernel
         self._index = index
+        self._cut_at = cut or self._cut_here
         self._planted = False
         self._segments = shaping.MOST_SEGMENTS
         self._emulated: set[int] = set()
@@ -61,8 +63,11 @@ class Queues:
     def _cut(self, segments: int) -> None:
         """Connections notice when they look for their route again, new ones at once."""
         if segments != self._segments:
-            self._kernel.request(messages.link_segments(self._index, segments))
+            self._cut_at(segments)
             self._segments = segments
+
+    def _cut_here(self, segments: int) -> None:
+        self._kernel.request(messages.link_segments(self._index, segments))
 
     def _set(self, minor: int, shape: LinkShape) -> None:
         self._kernel.request(messages.branch(self._index, minor, shape))

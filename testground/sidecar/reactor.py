@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from testground.errors import NetworkError
 from testground.sidecar.config import Filter, LinkRule, LinkShape, NetworkConfig, Subnet
 from testground.sidecar.link import Link
+from testground.sidecar.ports import Port
 from testground.sidecar.queues import Queues
 from testground.sidecar.rtsocket import RoutingSocket
 from testground.sidecar.verdicts import Verdicts
@@ -36,6 +37,7 @@ class _State:
     enabled: bool = True
     external: bool = False
     default: LinkShape = field(default_factory=LinkShape)
+    ingress: LinkShape = field(default_factory=LinkShape)
     rules: dict[Subnet, LinkRule] = field(default_factory=dict)
 
 
@@ -51,8 +53,9 @@ class Instance:
         data: LinkInfo,
         services: Sequence[IPv4Address],
         taken: MutableMapping[IPv4Address | IPv6Address, str],
+        port: Port,
     ) -> None:
-        """`netns` is the namespace's file descriptor; it is not kept.
+        """`netns` is the namespace's file descriptor; it is not kept. `port` is the other end of the data link.
 
         `services` stay reachable through the control link whatever a plan asks for. `taken` is shared by the run's
         instances: who has which data address, by hostname; it is kept up to date here. Raises `NetworkError`.
@@ -61,6 +64,7 @@ class Instance:
         self._control_info, self._data_info = control, data
         self._services = services
         self._taken = taken
+        self._port = port
         self._state = _State(ipv4=data.address)
         self._external: list[bytes] = []
         with _step("look at the instance's links"):
@@ -109,7 +113,7 @@ class Instance:
             raise NetworkError(f"rules: an instance can have {_MOST_RULES} of them, and these would be {len(rules)}")
         for at, rule in enumerate(config.rules):
             self._check_rule(f"rules[{at}].subnet", rule)
-        now = replace(now, default=config.default, rules=rules)
+        now = replace(now, default=config.default, ingress=config.ingress, rules=rules)
         if config.ipv4 and config.ipv4.ip != now.ipv4.ip:
             now = replace(now, ipv4=self._ipv4(config.ipv4.ip))
         if config.ipv6 and (not now.ipv6 or config.ipv6.ip != now.ipv6.ip):
@@ -154,7 +158,9 @@ class Instance:
             self._data.set_up(True)
         with _step(f"change the address of {name}"):
             self._move(before, wanted)
-            self._data.lead(self._data_info.address.network)
+            self._port.locate(_addresses(before), _addresses(wanted))
+        with _step(f"change the shape of what {name} receives"):
+            self._port.shape(wanted.ingress)
         with _step(f"change the shape of {name}"):
             self._queues.shape(wanted.default, {s: rule for s, rule in wanted.rules.items() if not rule.plain})
         with _step(f"change the filters of {name}"):
@@ -168,14 +174,23 @@ class Instance:
                 self._control.remove(route)
 
     def _move(self, before: _State, wanted: _State) -> None:
-        """The old address goes first: the kernel takes others of a network with its first one."""
+        """The old address goes first: the kernel takes others of a network with its first one.
+
+        All that is not here is reached by the hub, as when the networks were made (`topology`).
+        """
+        gateway, mac = self._port.gateway
         if before.ipv4 != wanted.ipv4:
             self._data.remove_address(before.ipv4)
-        if before.ipv6 and before.ipv6 != wanted.ipv6:
-            self._data.remove_address(before.ipv6)
         self._data.add_address(wanted.ipv4)
+        network = self._data_info.address.network
+        for half in network.subnets():  # halves win over the route to the network, which comes with the address
+            self._data.lead(half, network[1], mac)
+        if before.ipv6 and before.ipv6 != wanted.ipv6:
+            self._data.leave(before.ipv6.network, gateway)
+            self._data.remove_address(before.ipv6)
         if wanted.ipv6:
             self._data.add_address(wanted.ipv6)
+            self._data.lead(wanted.ipv6.network, gateway, mac)
         if before.ipv4 != wanted.ipv4:
             self._data.announce(wanted.ipv4.ip)
 

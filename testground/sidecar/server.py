@@ -64,8 +64,6 @@ class Server:
             instance = self._instances.get(host) or self._instance(host)
             change = config.parse(payload)
             instance.apply(change)
-            if change.ipv4 and change.enable:
-                self._hub.locate(self._numbers[host], change.ipv4.ip)
         except NetworkError as error:
             return {"error": str(error)}
         return {"state": change.callback_state}
@@ -79,6 +77,7 @@ class Server:
             data=LinkInfo("eth1", space.data),
             services=[self._hub.control[1]],
             taken=self._taken,
+            port=self._hub.port(self._numbers[host]),
         )
         instance.initialise()
         self._instances[host] = instance

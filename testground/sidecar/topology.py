@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from testground.drivers import launcher
 from testground.sidecar import layout
 from testground.sidecar.layout import Channel, Request
+from testground.sidecar.ports import Port, Ports
 
 CONTROL = IPv4Network("192.18.0.0/16")
 DATA = IPv4Network("16.0.0.0/16")
@@ -49,6 +50,7 @@ _INSTANCE = {
     "/proc/sys/net/ipv4/ip_unprivileged_port_start": "0",
     "/proc/sys/net/ipv4/ping_group_range": f"{os.getegid()} {os.getegid()}",
     "/proc/sys/net/ipv6/conf/default/addr_gen_mode": "1",
+    "/proc/sys/net/ipv6/conf/default/accept_redirects": "0",
     "/proc/sys/net/ipv6/conf/default/router_solicitations": "0",
 }
 """An ordinary user may ping and serve any port, as root may. No link gives itself addresses and asks who is there: all
@@ -78,6 +80,7 @@ class Hub:
             raise TopologyError(f"the data network {data} has addresses for {room} instances, not for {instances}")
         self._netns = _namespace()
         self._channel = Channel()
+        self._ports = Ports(self._netns, _DATA, _mac(data[1], _DATA))
         _settle(_HUB)
         bridges = range(-(-instances // PORTS))
         requests = [layout.up(LOOPBACK)]
@@ -88,9 +91,9 @@ class Hub:
         _carry_out(self._channel, requests)
         _settle(_FORWARDING)
 
-    def locate(self, number: int, address: IPv4Address) -> None:
-        """An instance has another address in the data network."""
-        _carry_out(self._channel, [layout.neighbour(_DATA, address, _mac(self.data[FIRST_HOST + number]))])
+    def port(self, number: int) -> Port:
+        """The hub's end of the data link of the instance `number`."""
+        return Port(self._ports, _PORTS + 2 * number + 1, _mac(self.data[FIRST_HOST + number]))
 
     def listen(self, port: int) -> socket.socket:
         """A listening socket where instances find the services."""

@@ -203,8 +203,8 @@ def test_pyroute2_reads_the_same_in_all_of_them():
         (
             ifaddrmsg,
             messages.remove_address(5, IPv6Interface("fd00::9/64")),
-            {"family": 10, "prefixlen": 64, "flags": 2, "index": 5,
-             "attrs": [("IFA_ADDRESS", "fd00::9"), ("IFA_LOCAL", "fd00::9")]},
+            {"family": 10, "prefixlen": 64, "index": 5,
+             "attrs": [("IFA_ADDRESS", "fd00::9"), ("IFA_LOCAL", "fd00::9"), ("IFA_FLAGS", 0x202)]},
         ),
         (tcmsg, messages.no_branch(5, 0x10), {"index": 5, "handle": 0x10010, "parent": 0x10000}),
         (tcmsg, messages.no_directions(5), {"index": 5, "parent": 0x10000}),

@@ -1,0 +1,120 @@
+"""The hub's ends of the instances' data links: where the others find an instance, and the shape of what it receives.
+
+What instances say to each other goes by the hub, so its end of a link sends what the instance receives.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv6Address, IPv6Interface
+from pathlib import Path
+
+from testground.sidecar import layout, messages, netlink, rtsocket
+from testground.sidecar.config import LinkShape
+from testground.sidecar.layout import Address, Request
+from testground.sidecar.queues import Queues
+from testground.sidecar.rtsocket import RoutingSocket
+from testground.sidecar.shaping import MOST_SEGMENTS
+
+GATEWAY = IPv6Interface("fe80::1/64")
+"""The hub's on the data link. Its IPv4 address is the first of the data network."""
+
+_FORWARDING = {"disable_ipv6": "0", "accept_ra": "0", "forwarding": "1"}
+
+
+class Ports:
+    """Those of one hub. Failures are `OSError` with the kernel's words, or a `NetworkError`."""
+
+    def __init__(self, netns: int, bridge: int, mac: bytes) -> None:
+        """`netns` is the hub's, `bridge` the index of the link with its addresses there, `mac` that link's own."""
+        self.mac = mac
+        self._netns, self._bridge = netns, bridge
+        self._connected: RoutingSocket | None = None
+        self._queues: dict[int, Queues] = {}
+        self._segments: dict[int, int] = {}
+        self._speaks_ipv6 = False
+
+    def locate(self, mac: bytes, before: Collection[Address], now: Collection[Address]) -> None:
+        """Who has a hardware address `mac` has other addresses."""
+        for address in now:
+            if address.version == 6:
+                self._speak_ipv6()
+                self._request(layout.route(self._bridge, address), netlink.REPLACE)
+            self._request(layout.neighbour(self._bridge, address, mac))
+        for address in before:
+            if address not in now:
+                self._forget(address)
+
+    def shape(self, index: int, ingress: LinkShape) -> None:
+        """What the port `index` sends, which an instance receives."""
+        if index not in self._queues and ingress.plain:
+            return
+        if index not in self._queues:
+            self._queues[index] = Queues(self._kernel, index, cut=partial(self._cut, index))
+        self._queues[index].shape(ingress, {})
+
+    def close(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+
+    @property
+    def _kernel(self) -> RoutingSocket:
+        if self._connected is None:
+            self._connected = RoutingSocket(self._netns)
+        return self._connected
+
+    def _request(self, request: Request, flags: int = 0) -> None:
+        self._kernel.request(netlink.message(request.kind, request.flags | flags, request.body))
+
+    def _forget(self, address: Address) -> None:
+        with rtsocket.tolerated(errno.ENOENT):
+            self._request(layout.no_neighbour(self._bridge, address))
+        if address.version == 6:
+            with rtsocket.tolerated(errno.ESRCH):
+                self._request(layout.no_route(self._bridge, address))
+
+    def _speak_ipv6(self) -> None:
+        """Forward it, from the first address on: most runs have none."""
+        if self._speaks_ipv6:
+            return
+        self._kernel.inside(self._forward_ipv6)
+        with rtsocket.tolerated(errno.EEXIST):
+            self._kernel.request(messages.add_address(self._bridge, GATEWAY))
+        self._speaks_ipv6 = True
+
+    def _forward_ipv6(self) -> None:
+        for name, value in _FORWARDING.items():
+            Path(f"/proc/sys/net/ipv6/conf/{self._bridge}/{name}").write_text(value)
+        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+
+    def _cut(self, index: int, segments: int) -> None:
+        """A port would cut what it sends after its queue, so it is done before, for all instances of the run."""
+        before = min(self._segments.values(), default=MOST_SEGMENTS)
+        now = min({**self._segments, index: segments}.values())
+        if now != before:
+            self._kernel.request(messages.link_segments(self._bridge, now))
+        self._segments[index] = segments
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One instance's, by its index in the hub."""
+
+    ports: Ports
+    index: int
+    mac: bytes
+    """The instance's, on the data link."""
+
+    @property
+    def gateway(self) -> tuple[IPv6Address, bytes]:
+        """The hub on the data link: its address and hardware address."""
+        return GATEWAY.ip, self.ports.mac
+
+    def locate(self, before: Collection[Address], now: Collection[Address]) -> None:
+        self.ports.locate(self.mac, before, now)
+
+    def shape(self, ingress: LinkShape) -> None:
+        self.ports.shape(self.index, ingress)

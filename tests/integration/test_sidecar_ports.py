@@ -1,0 +1,169 @@
+"""The hub's ends of the instances' links: many with IPv6, addresses that come and go, shapes of what arrives."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("networks are isolated on Linux only", allow_module_level=True)
+
+from testground.errors import NetworkError
+from tests.integration.test_sidecar_instance import LEAST, MOST, SILENCE, kernel_has_netem, rate, reaches
+from tests.networks import networks
+
+SO_RCVBUFFORCE = 33
+MANY = 60
+"""All of them and all of their peers are 3540 neighbours; Linux remembers 1024."""
+
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="these tests enter namespaces as root")]
+
+
+@pytest.fixture
+def three():
+    with networks(3) as peers:
+        yield peers
+
+
+def test_sixty_instances_all_reach_each_other_over_ipv6():
+    with networks(MANY) as peers:
+        for number, peer in enumerate(peers):
+            peer.apply(IPv6=f"fd00::{number + 2:x}/64")
+        ears = [peer.socket(family=socket.AF_INET6) for peer in peers]
+        for ear in ears:
+            ear.bind(("::", 7))
+            ear.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20)
+        for peer in peers:
+            with peer.socket(family=socket.AF_INET6) as mouth:
+                for number in range(MANY):
+                    mouth.sendto(b"x", (f"fd00::{number + 2:x}", 7))
+        for ear in ears:
+            with ear:
+                assert len({ear.recvfrom(9)[1][0] for _ in range(MANY)}) == MANY
+
+
+def test_ipv6_networks_of_which_an_instance_has_no_address_are_out_of_reach(three):
+    here, there, _ = three
+    here.apply(IPv6="fd00::2/64")
+    there.apply(IPv6="fd01::2/64")
+    with pytest.raises(OSError) as caught:
+        reaches(here, there, "fd01::2")
+    assert caught.value.errno == errno.ENETUNREACH
+
+
+def test_an_ipv6_address_of_another_instance_is_refused_until_that_one_gives_it_up(three):
+    here, there, elsewhere = three
+    there.apply(IPv6="fd00::3/64")
+    with pytest.raises(NetworkError, match="IPv6: fd00::3 is the address of another instance, 000000000001"):
+        here.apply(IPv6="fd00::3/64", rules=[{"subnet": f"{elsewhere.ip}/32", "filter": 1}])
+    assert reaches(here, elsewhere)
+    there.apply(IPv6="fd00::4/64")
+    here.apply(IPv6="fd00::3/64")
+    elsewhere.apply(IPv6="fd00::5/64")
+    assert reaches(elsewhere, here, "fd00::3")
+    assert reaches(elsewhere, there, "fd00::4")
+
+
+def test_an_instance_moves_to_another_ipv6_network(three):
+    here, there, _ = three
+    here.apply(IPv6="fd00::2/64")
+    there.apply(IPv6="fd01::3/64")
+    here.apply(IPv6="fd01::2/64")
+    assert reaches(here, there, "fd01::3")
+    with pytest.raises(OSError) as caught:
+        reaches(here, there, "fd00::3")
+    assert caught.value.errno == errno.ENETUNREACH
+
+
+def test_an_address_that_was_given_up_leads_nowhere(three):
+    here, there, _ = three
+    old = here.ip
+    here.apply(IPv4="16.0.9.9/16", IPv6="fd00::2/64")
+    there.apply(IPv6="fd00::3/64")
+    here.apply(IPv6="fd00::4/64")
+    shown = there.instance._port.ports._kernel.inside(neighbours)
+    assert "16.0.9.9" in shown and "fd00::4" in shown
+    assert old not in shown.split() and "fd00::2" not in shown.split()
+
+
+def neighbours() -> str:
+    return subprocess.run(["ip", "neighbour", "show"], capture_output=True, text=True, check=True).stdout
+
+
+def test_others_hear_nothing_of_an_unplugged_instance(three):
+    """No error either: it is as if somebody had pulled a cable."""
+    here, there, _ = three
+    here.apply(IPv6="fd00::2/64")
+    there.apply(IPv6="fd00::3/64")
+    here.apply(enable=False)
+    with there.socket(socket.SOCK_STREAM) as caller:
+        caller.settimeout(SILENCE)
+        with pytest.raises(TimeoutError):
+            caller.connect((here.ip, 7))
+    for address in (here.ip, "fd00::2"):
+        assert not reaches(there, here, address, within=SILENCE)
+
+
+def test_the_bandwidth_of_what_arrives(three):
+    here, there, elsewhere = three
+    here.apply(ingress={"bandwidth": 5_000_000})
+    assert 5_000_000 * LEAST < rate(there, here) < 5_000_000 * MOST
+    assert rate(here, there) > 60_000_000
+    assert rate(there, elsewhere) > 60_000_000
+    here.apply(ingress={"bandwidth": 20_000_000})
+    assert 20_000_000 * LEAST < rate(there, here) < 20_000_000 * MOST
+    here.apply(enable=False)
+    here.apply(ingress={"bandwidth": 5_000_000})
+    assert 5_000_000 * LEAST < rate(there, here) < 5_000_000 * MOST
+    here.apply()
+    assert rate(there, here) > 60_000_000
+
+
+def test_both_directions_have_a_shape_of_their_own(three):
+    here, there, _ = three
+    here.apply(default={"bandwidth": 20_000_000}, ingress={"bandwidth": 5_000_000})
+    assert 5_000_000 * LEAST < rate(there, here) < 5_000_000 * MOST
+    assert 20_000_000 * LEAST < rate(here, there) < 20_000_000 * MOST
+
+
+def test_what_arrives_at_a_slow_link_comes_one_packet_at_a_time(three):
+    """Otherwise 40 of them would share a turn and a fate."""
+    here, there, _ = three
+
+    def most_at_once() -> int:
+        ports = here.instance._port.ports
+        argv = ["ip", "-d", "link", "show", str(ports._bridge)]
+        shown = ports._kernel.inside(lambda: subprocess.run(argv, capture_output=True, text=True, check=True))
+        return int(shown.stdout.partition("gso_max_segs ")[2].split()[0])
+
+    unlimited = most_at_once()
+    here.apply(ingress={"bandwidth": 5_000_000})
+    there.apply(ingress={"bandwidth": 100_000_000})
+    assert most_at_once() == 1
+    here.apply()
+    assert 1 < most_at_once() < 40
+    there.apply()
+    assert most_at_once() == unlimited
+
+
+def test_a_shape_for_what_arrives_that_cannot_be_had_is_refused_and_the_rest_undone(three):
+    here, there, _ = three
+    if kernel_has_netem(here):
+        pytest.skip("this kernel has netem; tests/uml measures it")
+    here.apply(ingress={"bandwidth": 5_000_000})
+    with pytest.raises(NetworkError, match="no netem .*, which latency would need"):
+        rules = [{"subnet": f"{there.ip}/32", "filter": 1}]
+        here.apply(IPv4="16.0.9.9/16", ingress={"latency": 1_000_000}, rules=rules)
+    assert 5_000_000 * LEAST < rate(there, here) < 5_000_000 * MOST
+    assert reaches(here, there)
+
+
+def test_what_arrives_cannot_be_filtered(three):
+    with pytest.raises(NetworkError, match=r"ingress\.filter: what an instance sends can be filtered"):
+        three[0].apply(ingress={"filter": 2})
+    assert reaches(three[1], three[0])
