@@ -25,7 +25,7 @@ from testground.runners.host_network import SYNC_PORT, SYNC_SERVICE, HostNetwork
 from testground.sdk.network import NETWORK_INITIALIZED
 from testground.sidecar import topology
 from testground.sidecar.accuracy import measure
-from testground.sidecar.client import Sidecar, SidecarError, open_sidecar
+from testground.sidecar.client import Change, Sidecar, SidecarError, open_sidecar
 from testground.sync.service import Member
 
 REDIS = "testground-redis"
@@ -110,10 +110,19 @@ class IsolatedNetwork(HostNetwork):
             return
         self._sidecar.configure(hostname, payload.decode("utf-8", "replace"), partial(self._configured, member, answer))
 
-    def _configured(self, member: Member, answer: Callable[[str], None], state: str, error: str) -> None:
-        answer(f"network configuration refused: {error}" if error else "")
-        if state:
-            self._signal(member, state)
+    def _configured(self, member: Member, answer: Callable[[str], None], change: Change) -> None:
+        if change.address:
+            self._move(member, change.address)
+        answer(f"network configuration refused: {change.error}" if change.error else "")
+        if change.state:
+            self._signal(member, change.state)
+
+    def _move(self, member: Member, address: str) -> None:
+        """The instances find each other by name where they are now."""
+        try:
+            names.move(self._files[names.HOSTS], self._hostnames[self._numbers[member]], address)
+        except OSError as error:
+            self._run.output.warn("hostnames lead to earlier addresses", reason=str(error))
 
     def _signal(self, member: Member, state: str) -> None:
         run = self._run

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 HOSTS, ORDER = "/etc/hosts", "/etc/nsswitch.conf"
+
+_WIDTH = len("255.255.255.255")
+"""Of every address here, so that another one fits in its place."""
 
 
 def write(directory: Path, known: Mapping[str, str]) -> dict[str, Path]:
@@ -24,12 +28,23 @@ def write(directory: Path, known: Mapping[str, str]) -> dict[str, Path]:
 
 def hosts(machine: str, known: Mapping[str, str]) -> str:
     """A hosts file with `known`, and of the machine's what does not contradict it."""
-    lines = [f"{address}\t{name}" for name, address in known.items()]
+    lines = [f"{address:<{_WIDTH}}\t{name}" for name, address in known.items()]
     for line in machine.splitlines():
         address, *names = line.partition("#")[0].split() or [""]
         if kept := [name for name in names if name not in known]:
             lines.append("\t".join([address, *kept]))
     return "\n".join([*lines, ""])
+
+
+def move(file: Path, name: str, address: str) -> None:
+    """Give one of the names that are `known` in a hosts file another address. Raises `OSError`.
+
+    In place and in one piece: instances have the file mounted, may be reading it, and lines must not shift meanwhile.
+    """
+    with file.open("r+b", buffering=0) as opened:
+        at = opened.readall().find(f"\t{name}\n".encode()) - _WIDTH
+        if at >= 0:
+            os.pwrite(opened.fileno(), f"{address:<{_WIDTH}}".encode(), at)
 
 
 def files_first(machine: str) -> str:

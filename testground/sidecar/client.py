@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -47,6 +48,18 @@ class SidecarError(RunError):
         self.by_kernel = by_kernel
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What has become of a configuration."""
+
+    error: str = ""
+    """Why it was refused; of a change that was made, empty."""
+    state: str = ""
+    """Its callback state."""
+    address: str = ""
+    """The instance's IPv4 address in the data network, if that is another one now."""
+
+
 class Sidecar:
     """Made by `open_sidecar`."""
 
@@ -73,14 +86,11 @@ class Sidecar:
             raise SidecarError(error)
         return descriptors[0]
 
-    def configure(self, hostname: str, config: str, done: Callable[[str, str], None]) -> None:
-        """Change an instance's network; `config` is JSON.
-
-        `done` gets the callback state, or why the change was refused; the other is empty.
-        """
+    def configure(self, hostname: str, config: str, done: Callable[[Change], None]) -> None:
+        """Change an instance's network; `config` is JSON."""
 
         def heard(answer: Answer, _: list[int]) -> None:
-            done(answer.get("state", ""), answer.get("error", ""))
+            done(Change(answer.get("error", ""), answer.get("state", ""), answer.get("address", "")))
 
         self._request({"host": hostname, "config": config}, heard)
 

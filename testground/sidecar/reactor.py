@@ -95,6 +95,11 @@ class Instance:
         self._state = wanted
         self._hold_addresses(before, wanted)
 
+    @property
+    def ipv4(self) -> IPv4Address:
+        """Its address in the data network."""
+        return self._state.ipv4.ip
+
     def close(self) -> None:
         """Let go of the namespace. Its addresses are free again."""
         self._kernel.close()

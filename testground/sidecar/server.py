@@ -63,10 +63,12 @@ class Server:
         try:
             instance = self._instances.get(host) or self._instance(host)
             change = config.parse(payload)
+            before = instance.ipv4
             instance.apply(change)
         except NetworkError as error:
             return {"error": str(error)}
-        return {"state": change.callback_state}
+        moved = {"address": str(instance.ipv4)} if instance.ipv4 != before else {}
+        return {"state": change.callback_state, **moved}
 
     def _instance(self, host: str) -> Instance:
         space = self._spaces[host]

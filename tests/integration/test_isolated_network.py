@@ -181,6 +181,34 @@ await meet(init, "done")
     assert [noted(isolated, "seen", index) for index in range(3)] == [["reached"] * 2] * 3
 
 
+async def test_hostnames_follow_their_instances(isolated):
+    """Before the change is acknowledged, and in files that are open."""
+    await succeed(
+        isolated,
+        """
+hosts = open("/etc/hosts")
+names = init.sync.subscribe(Topic("names", str))
+await init.sync.publish(Topic("names", str), socket.gethostname())
+names = sorted(await names.take(3))
+before = hosts.read()
+if socket.gethostname() == names[0]:
+    await configure(init, IPv4="16.0.111.222/16", state="moved")
+await init.sync.barrier("moved", 1)
+if socket.gethostname() == names[1]:
+    await configure(init, IPv4="16.0.0.2/16", state="followed")
+await init.sync.barrier("followed", 1)
+hosts.seek(0)
+note("seen", [socket.gethostbyname(name) for name in names])
+note("length", [len(before), len(hosts.read())])
+""",
+        instances=3,
+    )
+    for index in range(3):
+        assert noted(isolated, "seen", index) == ["16.0.111.222", "16.0.0.2", "16.0.0.4"]
+        before, after = noted(isolated, "length", index)
+        assert before == after
+
+
 async def test_an_ordinary_user_may_ping_and_serve_any_port(isolated):
     await succeed(
         isolated,

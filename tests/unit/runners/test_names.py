@@ -5,7 +5,7 @@ import pytest
 from testground.runners import names
 
 KNOWN = {"testground-sync-service": "127.3.2.1", "here": "127.0.0.1"}
-OWN = "127.3.2.1\ttestground-sync-service\n127.0.0.1\there\n"
+OWN = "127.3.2.1      \ttestground-sync-service\n127.0.0.1      \there\n"
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,16 @@ def test_written_files_are_those_that_differ(tmp_path, monkeypatch) -> None:
     assert written[str(order)].read_text() == "hosts: files dns\n"
     order.write_text("hosts: files dns\n")
     assert names.write(tmp_path, KNOWN).keys() == {names.HOSTS}
+
+
+def test_a_name_moves_within_its_file(tmp_path):
+    """Readers that have it open see the new address in the place of the old one."""
+    file = names.write(tmp_path, {"near": "16.0.0.2", "nearby": "16.0.0.3"})[names.HOSTS]
+    before = file.read_text()
+    with file.open() as reader:
+        names.move(file, "nearby", "16.0.111.222")
+        after = reader.read()
+    assert after == before.replace("16.0.0.3    ", "16.0.111.222")
+    names.move(file, "nearby", "16.0.0.9")
+    names.move(file, "unknown", "16.0.0.8")
+    assert file.read_text() == before.replace("16.0.0.3", "16.0.0.9")
