@@ -3,7 +3,7 @@
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testground.errors import NetworkError
@@ -198,9 +198,11 @@ def test_integral_floats_are_integers(number):
 
 
 PERCENTAGES = [name for name in ZERO if name not in ("latency", "jitter", "bandwidth", "filter")]
+KEYS = [*GO, *ZERO, "subnet", "ingress"]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*GO, *ZERO, "subnet"]), inner),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=10,
 )
 
 
@@ -209,9 +211,20 @@ def test_every_percentage_is_kept(name, percent):
     assert getattr(parse({"network": "default", "default": {"latency": 1, name: percent}}).default, name) == percent
 
 
-@given(st.dictionaries(st.sampled_from([*GO, "callback_target", "extra"]), JSON))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # to make examples takes a busy machine long
+@given(st.dictionaries(st.sampled_from([*GO, "ingress", "callback_target", "extra"]), JSON, max_size=5))
 def test_any_json_is_read_or_refused(members):
     try:
         parse({"network": "default"} | members)
     except NetworkError as refusal:
         assert str(refusal).startswith("the network configuration cannot be read: ")
+
+
+def test_what_arrives_has_a_shape_of_its_own():
+    config = parse(GO | {"ingress": {"latency": 5, "bandwidth": 1000}})
+    assert (config.ingress, config.default.latency) == (LinkShape(latency=5, bandwidth=1000), 100_000_000)
+
+
+@pytest.mark.parametrize("none", [{}, {"ingress": None}, {"ingress": {}}])
+def test_what_arrives_is_as_it_is_unless_asked_for(none):
+    assert parse(GO | none).ingress.plain
