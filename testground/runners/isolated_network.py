@@ -175,6 +175,10 @@ def _explained(error: SidecarError) -> str:
 
 
 def _hostnames(run_id: str, members: Sequence[Member]) -> list[str]:
-    """12 hexadecimal digits, as Docker has them, that differ between instances and, in all likelihood, between runs."""
-    start = hashlib.sha256(run_id.encode()).hexdigest()[:7]
+    """12 hexadecimal digits, as Docker has them, that differ between instances and, in all likelihood, between runs.
+
+    The first is a letter: the C library looks for no name that could be a number.
+    """
+    digest = hashlib.sha256(run_id.encode())
+    start = "abcdef"[digest.digest()[-1] % 6] + digest.hexdigest()[:6]
     return [f"{start}{number:05x}" for number in range(len(members))]

@@ -22,6 +22,7 @@ from testground.errors import RunError
 from testground.plugins import RunGroupInput
 from testground.runners import isolated_network
 from testground.runners.local_run import LocalExecConfig
+from testground.sync.service import Member
 from tests import ordinary_user
 from tests.acceptance.processes import Running, started
 from tests.integration.test_local_exec import OK, Bench
@@ -207,6 +208,14 @@ note("length", [len(before), len(hosts.read())])
         assert noted(isolated, "seen", index) == ["16.0.111.222", "16.0.0.2", "16.0.0.4"]
         before, after = noted(isolated, "length", index)
         assert before == after
+
+
+def test_no_hostname_could_be_a_number():
+    """The C library takes it for an address, a wrong one, and does not look it up."""
+    members = [Member("run", "g", index) for index in range(3)]
+    names = [name for run in range(300) for name in isolated_network._hostnames(f"run{run}", members)]
+    assert len(set(names)) == len(names)
+    assert all(len(name) == 12 and int(name, 16) and name[0].isalpha() for name in names)
 
 
 async def test_an_ordinary_user_may_ping_and_serve_any_port(isolated):
