@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable, Mapping
 
 from testground.errors import NetworkError
-from testground.sidecar import messages, rtsocket, shaping
+from testground.sidecar import kernel, messages, rtsocket, shaping
 from testground.sidecar.config import LinkShape, Subnet
 from testground.sidecar.rtsocket import RoutingSocket
 
@@ -18,6 +18,7 @@ _FIRST_BRANCH = 0x10
 _LAST_BRANCH = 0xFFFE
 _TWO_NETEMS = "duplicating netems"
 """In the words of kernels that refuse a tree with two, one of which duplicates."""
+_DUPLICATES = "this kernel does not duplicate on a link that also delays or loses by another rule"
 
 
 class Queues:
@@ -57,7 +58,7 @@ class Queues:
             with rtsocket.tolerated(errno.EEXIST):
                 self._kernel.request(messages.tree(self._index))
         except OSError as error:
-            raise _explained(error, "limited rates", "HTB", "NET_SCH_HTB") from error
+            raise kernel.HTB.explain(error, "limited rates") from error
         self._planted = True
 
     def _cut(self, segments: int) -> None:
@@ -76,7 +77,9 @@ class Queues:
         try:
             self._kernel.request(messages.queue(self._index, minor, shape))
         except OSError as error:
-            raise _explained(error, _emulated(shape), "netem", "NET_SCH_NETEM") from error
+            if _TWO_NETEMS in (error.strerror or ""):
+                raise NetworkError(_DUPLICATES) from error
+            raise kernel.NETEM.explain(error, _emulated(shape)) from error
         self._emulated.add(minor)
 
     def _branch(self, subnet: Subnet) -> int:
@@ -94,18 +97,10 @@ class Queues:
             for subnet, minor in self._branches.items():
                 self._kernel.request(messages.direct(self._index, subnet, minor))
         except OSError as error:
-            raise _explained(error, "a shape for a part of the network", "u32 classifier", "NET_CLS_U32") from error
+            raise kernel.U32.explain(error, "a shape for a part of the network") from error
 
 
 def _emulated(shape: LinkShape) -> str:
     names = ("latency", "jitter", "loss", "corrupt", "reorder", "duplicate")
     asked = [name for name in names if getattr(shape, name)]
     return " and ".join([", ".join(asked[:-1]), asked[-1]] if asked[1:] else asked)
-
-
-def _explained(error: OSError, wish: str, part: str, option: str) -> OSError | NetworkError:
-    if _TWO_NETEMS in (error.strerror or ""):
-        return NetworkError("this kernel does not duplicate on a link that also delays or loses by another rule")
-    if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
-        return error
-    return NetworkError(f"this kernel has no {part} (CONFIG_{option}), which {wish} would need")
