@@ -1,6 +1,7 @@
 """The network client: what an instance asks of its data network (contract §4.1, §4.2).
 
 await init.net.configure(latency="100ms", jitter="5ms", bandwidth="20Mbit", loss="1%")
+await init.net.configure(ingress={"latency": "50ms", "bandwidth": "100Mbit"})  # of what arrives
 
 async with init.net.shaped(latency="1s"):  # afterwards the link is as before
     ...
@@ -81,7 +82,10 @@ class NetworkClient:
         Of what the instance sends: `latency` and `jitter` as `100ms` or in seconds; `bandwidth` as `20Mbit` or in bits
         per second, 0 for no limit; `loss`, `corrupt`, `reorder`, `duplicate`, and of the last three the correlations
         `corrupt_corr` and so on, as `1%` or in percent; `filter`, which is `accept`, `reject` or `drop`. 0 takes one
-        back. For both directions to be alike, both ends have to be configured.
+        back.
+
+        `ingress` is the same of what the instance receives, without a filter, as a whole: `{"latency": "50ms"}`, or
+        None to take it back. Where the runner's sidecar is the original's, it does nothing.
 
         `rules` are what is different towards subnets and peers, in place of earlier ones: `LinkRule.to(peer,
         latency="200ms")`. `enable=False` unplugs the instance. `ipv4` and `ipv6` give it another address;

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from testground.sdk.network_shape import LinkRule, LinkShape, check_cidr
+from testground.sdk.network_shape import FilterAction, LinkRule, LinkShape, check_cidr
 
 DEFAULT_NETWORK = "default"
 
@@ -40,6 +40,8 @@ class NetworkConfig:
     """A new address with its mask, such as `16.0.1.1/16`; None keeps the one there is."""
     ipv6: str | None = None
     default: LinkShape = field(default_factory=LinkShape)
+    ingress: LinkShape = field(default_factory=LinkShape)
+    """Of what the instance receives. Sidecars of the original take no notice of it."""
     rules: Sequence[LinkRule] = ()
     routing_policy: RoutingPolicy = RoutingPolicy.DENY_ALL
 
@@ -50,15 +52,19 @@ class NetworkConfig:
             check_cidr("ipv4", self.ipv4)
         if self.ipv6:
             check_cidr("ipv6", self.ipv6)
+        if self.ingress.filter is not FilterAction.ACCEPT:
+            raise ValueError("ingress has a filter: what an instance sends can be filtered, not what it receives")
 
     def wire(self) -> dict[str, Any]:
         write = LinkRule.short_wire if len(self.rules) > MANY_RULES else LinkRule.wire
+        ingress = {"ingress": self.ingress.wire()} if self.ingress != LinkShape() else {}
         return {
             "network": self.network,
             "IPv4": self.ipv4,
             "IPv6": self.ipv6,
             "enable": self.enable,
             "default": self.default.wire(),
+            **ingress,
             "rules": [write(rule) for rule in self.rules] or None,
             "callback_state": self.callback_state,
             "routing_policy": str(self.routing_policy),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from testground.errors import did_you_mean
 from testground.sdk.network_config import NetworkConfig, RoutingPolicy
-from testground.sdk.network_shape import LinkRule, LinkShape, Shaping
+from testground.sdk.network_shape import FilterAction, LinkRule, LinkShape, Shaping
 from testground.sdk.network_units import chosen
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ class LinkChange(Shaping, total=False):
     """What a change may name; the rest stays as it is."""
 
     enable: bool
+    ingress: LinkShape | Shaping | None
     rules: Iterable[LinkRule]
     routing_policy: RoutingPolicy | str
     callback_state: str
@@ -41,6 +42,7 @@ class Link:
     ipv4: str | None = None
     ipv6: str | None = None
     shape: LinkShape = field(default_factory=LinkShape)
+    ingress: LinkShape = field(default_factory=LinkShape)
     rules: tuple[LinkRule, ...] = ()
     partition: tuple[LinkRule, ...] = ()
     """Apart from the other rules, so that it can heal."""
@@ -55,6 +57,8 @@ class Link:
                 raise TypeError(f"a link has no '{name}'{did_you_mean(name, Configuration.__annotations__)}")
         fields = dict(change)
         changes: dict[str, Any] = {name: fields.pop(name) for name in ("enable", "ipv4", "ipv6") if name in fields}
+        if "ingress" in fields:
+            changes["ingress"] = _arriving(fields.pop("ingress"))
         if "rules" in fields:
             changes["rules"] = tuple(fields.pop("rules"))
         if "routing_policy" in fields:
@@ -73,6 +77,7 @@ class Link:
             ipv4=config.ipv4 or self.ipv4,
             ipv6=config.ipv6 or self.ipv6,
             shape=config.default,
+            ingress=config.ingress,
             rules=(*others(self.rules), *config.rules),
             partition=others(self.partition),
             routing_policy=config.routing_policy,
@@ -100,6 +105,7 @@ class Link:
             ipv4=self.ipv4,
             ipv6=self.ipv6,
             default=self.shape,
+            ingress=self.ingress,
             rules=(*(rule for rule in self.lifted if rule not in known), *self._in_force()),
             routing_policy=self.routing_policy,
         )
@@ -108,6 +114,18 @@ class Link:
         """A rule would win over the partition around it, being narrower, so it waits until that has healed."""
         cut = {rule.network: rule for rule in self.partition}
         return [*(rule for rule in self.rules if not cut or _around(rule.network, cut) is None), *self.partition]
+
+
+def _arriving(wanted: LinkShape | Mapping[str, object] | None) -> LinkShape:
+    """A filter would have to be the senders'."""
+    shape = wanted if isinstance(wanted, LinkShape) else LinkShape().changed(wanted or {})
+    if shape.filter is not FilterAction.ACCEPT:
+        raise ValueError(
+            f"ingress has the filter {shape.filter.name.lower()}: what an instance sends can be filtered, "
+            "not what it receives"
+        )
+    shape.check()
+    return shape
 
 
 def _around(subnet: Subnet, rules: Mapping[Subnet, LinkRule]) -> LinkRule | None:

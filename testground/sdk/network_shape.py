@@ -96,7 +96,13 @@ class LinkShape:
         return shape
 
     def check(self) -> None:
-        """Raises `ValueError` for members that do not go together."""
+        """Raises `ValueError` for what the kernel would take, and then not do."""
+        if self.jitter > units.WIDEST:
+            raise ValueError(f"jitter is {self.jitter}: the widest that a link can have is {units.WIDEST:.3f}s")
+        if 0 < self.bandwidth < units.SLOWEST:
+            raise ValueError(
+                f"bandwidth is {self.bandwidth}: the least that a link can have is {units.SLOWEST} bits per second"
+            )
         if self.reorder and not self.latency:
             raise ValueError(f"reorder is {self.reorder}: without a latency there is nothing to overtake")
 

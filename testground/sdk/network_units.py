@@ -18,6 +18,12 @@ Choice = TypeVar("Choice", bound=enum.Enum)
 LONGEST = (2**32 - 1) / 1e6
 """Seconds: the longest latency that a sidecar can give a link (contract §4.1)."""
 
+WIDEST = (2**31 - 1) / 1e9
+"""Seconds: the kernel spreads delays by no more."""
+
+SLOWEST = 202
+"""Bits per second: the kernel lets a packet of full size through each minute, however little is asked for."""
+
 FASTEST = 2**64 - 1
 """Bits per second: what fits in the wire format."""
 

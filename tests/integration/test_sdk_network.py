@@ -189,6 +189,18 @@ async def test_a_block_that_runs_out_of_time_is_restored(world: World) -> None:
     assert world.shapes() == [{"latency": 10**9}, {}]
 
 
+async def test_a_block_in_a_scope_that_is_cancelled_is_restored(world: World) -> None:
+    """Such a scope goes on to cancel whatever is awaited within it."""
+    async with world.instance() as init:
+        with anyio.move_on_after(0.05) as scope:
+            async with init.net.shaped(latency="1s"), init.net.shaped(ingress={"loss": "1%"}):
+                await init.sync.barrier("never", 2)
+        assert scope.cancelled_caught
+    assert world.shapes() == [{"latency": 10**9}] * 3 + [{}]
+    assert ["ingress" in config for config in world.applied] == [False, True, False, False]
+    assert world.applied[1]["ingress"] == LinkShape(loss=1).wire()
+
+
 @pytest.mark.parametrize("missing", ["answers", "signals"])
 async def test_what_was_asked_for_when_time_ran_out_is_restored(world: World, missing: str) -> None:
     """The sidecar has the change, but nobody says that it is in force."""

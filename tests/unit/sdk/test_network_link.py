@@ -92,6 +92,15 @@ def test_what_is_not_named_stays() -> None:
     assert link.changed({"latency": 0, "bandwidth": 0, "rules": (), "enable": True}).shape == LinkShape()
 
 
+def test_what_arrives_has_a_shape_of_its_own_which_changes_as_a_whole() -> None:
+    link = Link().changed({"latency": "1ms", "ingress": {"latency": "50ms", "loss": "1%"}})
+    assert link.changed({"latency": 0}).ingress == LinkShape(latency=0.05, loss=1)
+    assert link.changed({"ingress": LinkShape.of(bandwidth="1Mbit")}).ingress == LinkShape(bandwidth=1_000_000)
+    assert link.changed({"ingress": None}) == link.changed({"ingress": {}}) == Link(shape=LinkShape(latency=0.001))
+    by_hand = NetworkConfig(callback_state="s", callback_target=1, ingress=LinkShape(loss=2))
+    assert link.configured(by_hand).config(link, "s", 1) == by_hand
+
+
 def test_a_rule_that_is_gone_is_lifted_once() -> None:
     first = Link().changed({"rules": [LinkRule.to("16.0.0.9", filter="drop")]}).after(Link())
     second = first.changed({"rules": []}).after(first)
@@ -135,6 +144,23 @@ def test_of_and_to_read_texts() -> None:
         (lambda: LinkShape(latency=float("nan")), ValueError, "latency is nan: it must be finite"),
         (lambda: LinkShape.of(reorder="1%"), ValueError, "reorder is 1.0: without a latency there is nothing to overt"),
         (lambda: LinkShape.of(latancy="1s"), TypeError, "a link has no 'latancy'; did you mean 'latency'?"),
+        (lambda: LinkShape.of(reorder="1%", jitter="1s"), ValueError, "reorder is 1.0: without a latency there is "),
+        (
+            lambda: LinkShape.of(jitter="3s", latency=1),
+            ValueError,
+            "jitter is 3.0: the widest that a link can have is 2.1",
+        ),
+        (lambda: LinkShape.of(jitter=3), ValueError, "jitter is 3: the widest"),
+        (
+            lambda: LinkShape.of(bandwidth=1),
+            ValueError,
+            "bandwidth is 1: the least that a link can have is 202 ",
+        ),
+        (lambda: LinkShape.of(bandwidth="8bit"), ValueError, "bandwidth is 8: the least"),
+        (lambda: Link().changed({"ingress": {"latancy": 1}}), TypeError, "a link has no 'latancy'; did you mean"),
+        (lambda: Link().changed({"ingress": {"filter": "drop"}}), ValueError, "ingress has the filter drop: "),
+        (lambda: Link().changed({"ingress": {"reorder": 1}}), ValueError, "reorder is 1: without a latency"),
+        (lambda: NetworkConfig(callback_state="s", ingress=LinkShape(filter=DROP)), ValueError, "ingress has a filter"),
         (lambda: LinkRule.to("nowhere"), ValueError, "the target is 'nowhere': "),
         (lambda: LinkRule.to("16.0.0.0/8", filter="block"), ValueError, "filter is 'block': there is no such thing"),
         (lambda: Link().changed({"enabled": True}), TypeError, "a link has no 'enabled'; did you mean 'enable'?"),
