@@ -20,7 +20,7 @@ Address = IPv4Address | IPv6Address
 AT_ONCE = 32
 
 _NO_ROUTE = 0x200
-_PERMANENT = 0x80
+_PERMANENT, _FIXED, _OF_THE_BRIDGE = 0x80, 0x40, 0x04
 
 _ERROR = 2
 _ANSWER_BYTES = 1 << 16
@@ -103,7 +103,8 @@ def address(index: int, interface: IPv4Interface, *, route: bool = True) -> Requ
 
 def neighbour(index: int, host: Address, mac: bytes) -> Request:
     """Who has an address, so that nobody needs to ask all others."""
-    body = netlink.neighbour(host.version, index, _PERMANENT) + attribute(1, host.packed) + attribute(2, mac)
+    body = netlink.neighbour(netlink.FAMILIES[host.version], index, _PERMANENT)
+    body += attribute(1, host.packed) + attribute(2, mac)
     return Request(f"neighbour {host}", netlink.NEW_NEIGHBOUR, CREATE | REPLACE, body)
 
 
@@ -113,8 +114,14 @@ def route(index: int, host: Address) -> Request:
     return Request(f"route to {host}", netlink.NEW_ROUTE, CREATE, body + number(4, index))
 
 
+def beyond(index: int, mac: bytes) -> Request:
+    """Which port of a bridge leads to a hardware address. What it does not know, it sends to all ports."""
+    body = netlink.neighbour(netlink.BRIDGES, index, _FIXED, _OF_THE_BRIDGE) + attribute(2, mac)
+    return Request(f"the way to {mac.hex(':')} by link {index}", netlink.NEW_NEIGHBOUR, CREATE | REPLACE, body)
+
+
 def no_neighbour(index: int, host: Address) -> Request:
-    body = netlink.neighbour(host.version, index, 0) + attribute(1, host.packed)
+    body = netlink.neighbour(netlink.FAMILIES[host.version], index, 0) + attribute(1, host.packed)
     return Request(f"neighbour {host}", netlink.DELETE_NEIGHBOUR, 0, body)
 
 

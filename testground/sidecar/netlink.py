@@ -20,6 +20,7 @@ NEW_QUEUE, NEW_CLASS, DELETE_CLASS, NEW_FILTER, DELETE_FILTER = 36, 40, 41, 44, 
 
 FAMILIES = {4: 2, 6: 10}
 """By the version of IP."""
+BRIDGES = 7
 MAIN_TABLE, STATIC, UNICAST = 254, 4, 1
 ANYWHERE, ON_LINK = 0, 253
 """How far a route leads."""
@@ -64,8 +65,8 @@ def route(version: int, prefix: int, *, table: int = MAIN_TABLE, scope: int = AN
     return ROUTE.pack(FAMILIES[version], prefix, 0, 0, table, STATIC, scope, kind, 0)
 
 
-def neighbour(version: int, index: int, state: int) -> bytes:
-    return _NEIGHBOUR.pack(FAMILIES[version], 0, 0, index, state, 0, 0)
+def neighbour(family: int, index: int, state: int, flags: int = 0) -> bytes:
+    return _NEIGHBOUR.pack(family, 0, 0, index, state, flags, 0)
 
 
 def rule(version: int, table: int, action: int) -> bytes:

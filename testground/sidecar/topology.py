@@ -88,6 +88,8 @@ class Hub:
             requests += [layout.bridge(first + k, f"{first + k}", _mac(network[1], first + k)) for k in bridges]
             requests += [request for k in bridges[1:] for request in _joined(first, first + k)]
             requests.append(layout.address(first, IPv4Interface((network[1], network.prefixlen))))
+        joints = (_JOINTS + 2 * (_DATA + k) + 1 for k in bridges[1:])
+        requests += [layout.beyond(joint, _mac(data[1], _DATA)) for joint in joints]
         _carry_out(self._channel, requests)
         _settle(_FORWARDING)
 
@@ -146,6 +148,8 @@ class Hub:
             ),
             layout.neighbour(_CONTROL, control, _mac(control)),
             layout.neighbour(_DATA, data, _mac(data)),
+            layout.beyond(index + 1, _mac(data)),
+            *([layout.beyond(_JOINTS + 2 * (_DATA + bridge), _mac(data))] if bridge else []),
         ]
 
     def _ends(self, space: Space) -> list[Request]:

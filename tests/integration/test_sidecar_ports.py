@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ if sys.platform != "linux":
     pytest.skip("networks are isolated on Linux only", allow_module_level=True)
 
 from testground.errors import NetworkError
+from testground.sidecar import topology
+from testground.sidecar.peer import Peer
 from tests.integration.test_sidecar_instance import LEAST, MOST, SILENCE, kernel_has_netem, rate, reaches
 from tests.networks import networks
 
@@ -167,3 +170,29 @@ def test_what_arrives_cannot_be_filtered(three):
     with pytest.raises(NetworkError, match=r"ingress\.filter: what an instance sends can be filtered"):
         three[0].apply(ingress={"filter": 2})
     assert reaches(three[1], three[0])
+
+
+@pytest.mark.parametrize("ports", [500, 2])
+def test_nobody_else_gets_what_is_sent_to_an_instance_that_has_said_nothing(monkeypatch, ports):
+    """A bridge sends to all of its ports what it does not know, at a price for all of a run."""
+    monkeypatch.setattr(topology, "PORTS", ports)
+    with networks(6) as peers:
+        for here, there in ((0, 5), (5, 1), (2, 3)):
+            with peers[there].socket() as ear, peers[here].socket() as mouth:
+                ear.bind(("", 7))
+                before = [received(peer) for peer in peers]
+                for _ in range(20):
+                    mouth.sendto(b"x", (peers[there].ip, 7))
+                    ear.recv(9)
+                got = [received(peer) - had for peer, had in zip(peers, before, strict=True)]
+            assert got == [20 if number == there else 0 for number in range(6)]
+
+
+def received(peer: Peer) -> int:
+    """Packets at its link, also those that are not for it."""
+
+    def read() -> int:
+        lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+        return next(int(line.split(":")[1].split()[1]) for line in lines if "eth1" in line)
+
+    return peer.inside(read)

@@ -53,6 +53,10 @@ def test_neighbours_and_routes():
     assert (neighbour["ifindex"], neighbour["state"]) == (2, 0x80)
     assert neighbour.get_attr("NDA_DST") == "192.18.0.1"
     assert neighbour.get_attr("NDA_LLADDR") == "02:00:10:00:00:02"
+    assert layout.no_neighbour(2, IPv4Address("192.18.0.1")).body.endswith(bytes([8, 0, 1, 0, 192, 18, 0, 1]))
+    beyond = read(ndmsg, layout.beyond(100_001, MAC))
+    assert (beyond["family"], beyond["ifindex"], beyond["state"], beyond["flags"]) == (7, 100_001, 0x40, 4)
+    assert beyond.get_attr("NDA_LLADDR") == "02:00:10:00:00:02"
     route = read(rtmsg, layout.route(2, IPv4Address("192.18.0.1")))
     assert (route["dst_len"], route["scope"], route.get_attr("RTA_DST"), route.get_attr("RTA_OIF")) == (
         32,
