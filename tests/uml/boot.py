@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,22 @@ def missing() -> str:
     return "" if MODULES.is_dir() else f"{MODULES} has no modules for {KERNEL}"
 
 
-def run(script: Path, scratch: Path, modules: Iterable[str], *, seconds: float, memory: str = "256M") -> Any:
-    """What `script` passes to `report`. Raises `AssertionError` with the console's end when it passes nothing.
+def run(
+    script: Path,
+    scratch: Path,
+    modules: Iterable[str],
+    arguments: Mapping[str, Any],
+    *,
+    seconds: float,
+    memory: str = "256M",
+) -> Any:
+    """What the function `report` of `script` returns. Raises `AssertionError` with the console's end when it does not.
 
     `script` is run by this interpreter as the first process there, with the checkout in its path.
     """
     result, console = scratch / "result.json", scratch / "console.txt"
     order = {"script": str(script), "modules": list(modules), "directory": str(MODULES), "result": str(result)}
+    order["arguments"] = dict(arguments)
     (scratch / "order.json").write_text(json.dumps(order))
     options = [f"mem={memory}", "rootfstype=hostfs", "rootflags=/", "rw", "quiet", "panic=-1"]
     options += ["con=null", "con0=null,fd:1", f"uml_dir={scratch}/", "umid=machine", f"init={sys.executable}"]

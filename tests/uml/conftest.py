@@ -1,6 +1,7 @@
 """User-mode Linux for tests; where it is missing they are skipped with the reason."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory):
     if reason:
         pytest.skip(reason)
 
-    def run(script: str, memory: str = "256M"):
-        path = Path(__file__).with_name(script)
-        return boot.run(path, tmp_path_factory.mktemp("uml"), MODULES, seconds=SECONDS, memory=memory)
+    def run(script: str, memory: str = "256M", **arguments: Any):
+        path, scratch = Path(__file__).with_name(script), tmp_path_factory.mktemp("uml")
+        return boot.run(path, scratch, MODULES, arguments, seconds=SECONDS, memory=memory)
 
     return run

@@ -21,7 +21,7 @@ def main() -> None:
     mount("proc", "/proc")
     load(os.path.join(order["directory"], os.uname().release), order["modules"])
     sys.path.insert(0, CHECKOUT)
-    reported = runpy.run_path(order["script"])["report"]()
+    reported = runpy.run_path(order["script"])["report"](**order["arguments"])
     with open(order["result"] + ".part", "w") as file:
         json.dump(reported, file)
     os.rename(order["result"] + ".part", order["result"])
