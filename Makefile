@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PYTHONWARNINGS :=
 
-.PHONY: help demo test lint bench bench-upstream clean
+.PHONY: help demo test lint bench bench-upstream bench-network clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ bench: $(VENV)/.dev ## speed and size, as figures beside their targets
 
 bench-upstream: $(VENV)/.dev ## ours beside the published Go programs; needs go
 	$(BIN)/python -m tests.bench.upstream
+
+bench-network: $(VENV)/.dev ## what isolated networks do, and how fast they are made; Linux
+	$(BIN)/python -m tests.bench.network
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .demo .upstream .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -26,22 +26,23 @@ def main() -> None:
     print(json.dumps(_calibrate()))
 
 
+def pair() -> tuple[Peer, Peer]:
+    """Two instances of a hub in which this process is from then on. Raises what the sidecar's own hub does."""
+    hub, _ = server.open_hub(2)
+    taken: dict[Any, str] = {}
+    here, there = (Peer(hub, number, hub.add(number), taken) for number in range(2))
+    measuring.meet(here, there)
+    return here, there
+
+
 def _calibrate() -> dict[str, Any]:
     try:
-        here, there = _pair()
+        here, there = pair()
         return _measured(here, there)
     except launcher.Failed as error:
         return {"refused": server.refused(error)}
     except (TopologyError, NetworkError, OSError) as error:
         return {"error": str(error)}
-
-
-def _pair() -> tuple[Peer, Peer]:
-    hub, _ = server.open_hub(2)
-    taken: dict[Any, str] = {}
-    here, there = (Peer(hub, number, hub.add(number), taken) for number in range(2))
-    measuring.round_trip(here, there, 3)  # who has which address
-    return here, there
 
 
 def _measured(here: Peer, there: Peer) -> dict[str, Any]:

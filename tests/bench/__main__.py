@@ -8,13 +8,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
-from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
 
 import tests.bench
-from tests.bench.row import Row, number
+from tests.bench import tables
 
 
 def main() -> int:
@@ -29,28 +25,13 @@ def main() -> int:
     missed = False
     for name in options.names or found:
         rows = importlib.import_module(f"tests.bench.bench_{name}").bench()
-        Console(width=110).print(_table(name, rows))
+        tables.show(name, rows)
         missed = missed or any(row.ok is False for row in rows)
     return 1 if missed and options.strict else 0
 
 
 def _modules() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(tests.bench.__path__)]
-
-
-def _table(title: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", expand=True)
-    table.add_column("figure")
-    for column in ("value", "target"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for row in rows:
-        table.add_row(row.name, f"{number(row.value)} {row.unit}".strip(), row.target, _mark(row.ok))
-    return table
-
-
-def _mark(ok: bool | None) -> str:
-    return {True: "[green]ok[/]", False: "[red]missed[/]", None: ""}[ok]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,17 @@ import anyio
 
 from testground.errors import NetworkError
 from testground.sidecar import accuracy
-from testground.sidecar.measuring import arrivals, flood, heard, receiver, round_trip, send_numbers, throughput, trips
+from testground.sidecar.measuring import (
+    arrivals,
+    flood,
+    heard,
+    meet,
+    receiver,
+    round_trip,
+    send_numbers,
+    throughput,
+    trips,
+)
 from testground.sidecar.peer import Peer
 from tests.networks import networks
 
@@ -26,8 +36,8 @@ REFUSED = "this kernel does not duplicate on a link that also delays or loses by
 def report() -> dict[str, Any]:
     found: dict[str, Any] = {}
     with networks(3) as (here, there, elsewhere):
-        round_trip(here, there, 3)  # who has which address
-        round_trip(here, elsewhere, 3)
+        meet(here, there)
+        meet(here, elsewhere)
         found["unshaped_ms"] = round_trip(here, there)
         for latency in LATENCIES:
             here.apply(default={"latency": latency * MILLISECOND})
