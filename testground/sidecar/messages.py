@@ -35,6 +35,10 @@ def link_named(name: str) -> bytes:
     return netlink.message(netlink.GET_LINK, 0, netlink.link(0) + text(3, name))
 
 
+def link_at(index: int) -> bytes:
+    return netlink.message(netlink.GET_LINK, 0, netlink.link(index))
+
+
 def link_up(index: int, up: bool) -> bytes:
     return netlink.message(netlink.NEW_LINK, 0, netlink.link(index, up=up))
 

@@ -6,6 +6,7 @@ What instances say to each other goes by the hub, so its end of a link sends wha
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,8 @@ from testground.sidecar.shaping import MOST_SEGMENTS
 GATEWAY = IPv6Interface("fe80::1/64")
 """The hub's on the data link. Its IPv4 address is the first of the data network."""
 
+_SETTLE_SECONDS, _SETTLE_PAUSE = 3.0, 0.0002
+_OPERATIONAL_STATE, _OPERATIONAL = 16, b"\6"
 _FORWARDING = {"disable_ipv6": "0", "accept_ra": "0", "forwarding": "1"}
 
 
@@ -56,6 +59,14 @@ class Ports:
             self._queues[index] = Queues(self._kernel, index, cut=partial(self._cut, index))
         self._queues[index].shape(ingress, {})
 
+    def settle(self, index: int) -> None:
+        """Wait until the port `index` sends, once its other end is up: the kernel takes notice in its own time."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while not self._sends(index):
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "the other end of the link does not notice")
+            time.sleep(_SETTLE_PAUSE)
+
     def close(self) -> None:
         if self._connected is not None:
             self._connected.close()
@@ -65,6 +76,11 @@ class Ports:
         if self._connected is None:
             self._connected = RoutingSocket(self._netns)
         return self._connected
+
+    def _sends(self, index: int) -> bool:
+        """Linux from 6.8 on takes notice when it is asked for this."""
+        found = self._kernel.get(messages.link_at(index))
+        return dict(rtsocket.attributes(found[16:])).get(_OPERATIONAL_STATE) == _OPERATIONAL
 
     def _request(self, request: Request, flags: int = 0) -> None:
         self._kernel.request(netlink.message(request.kind, request.flags | flags, request.body))
@@ -115,6 +131,9 @@ class Port:
 
     def locate(self, before: Collection[Address], now: Collection[Address]) -> None:
         self.ports.locate(self.mac, before, now)
+
+    def settle(self) -> None:
+        self.ports.settle(self.index)
 
     def shape(self, ingress: LinkShape) -> None:
         self.ports.shape(self.index, ingress)

@@ -161,6 +161,8 @@ class Instance:
             return
         with _step(f"enable {name}"):
             self._data.set_up(True)
+            if not before.enabled:
+                self._port.settle()
         with _step(f"change the address of {name}"):
             self._move(before, wanted)
             self._port.locate(_addresses(before), _addresses(wanted))

@@ -15,7 +15,7 @@ if sys.platform != "linux":
     pytest.skip("networks are isolated on Linux only", allow_module_level=True)
 
 from testground.errors import NetworkError
-from testground.sidecar import topology
+from testground.sidecar import ports, topology
 from testground.sidecar.peer import Peer
 from tests.integration.test_sidecar_instance import LEAST, MOST, SILENCE, kernel_has_netem, rate, reaches
 from tests.networks import networks
@@ -139,9 +139,9 @@ def test_what_arrives_at_a_slow_link_comes_one_packet_at_a_time(three):
     here, there, _ = three
 
     def most_at_once() -> int:
-        ports = here.instance._port.ports
-        argv = ["ip", "-d", "link", "show", str(ports._bridge)]
-        shown = ports._kernel.inside(lambda: subprocess.run(argv, capture_output=True, text=True, check=True))
+        hub = here.instance._port.ports
+        argv = ["ip", "-d", "link", "show", str(hub._bridge)]
+        shown = hub._kernel.inside(lambda: subprocess.run(argv, capture_output=True, text=True, check=True))
         return int(shown.stdout.partition("gso_max_segs ")[2].split()[0])
 
     unlimited = most_at_once()
@@ -172,10 +172,10 @@ def test_what_arrives_cannot_be_filtered(three):
     assert reaches(three[1], three[0])
 
 
-@pytest.mark.parametrize("ports", [500, 2])
-def test_nobody_else_gets_what_is_sent_to_an_instance_that_has_said_nothing(monkeypatch, ports):
+@pytest.mark.parametrize("room", [500, 2])
+def test_nobody_else_gets_what_is_sent_to_an_instance_that_has_said_nothing(monkeypatch, room):
     """A bridge sends to all of its ports what it does not know, at a price for all of a run."""
-    monkeypatch.setattr(topology, "PORTS", ports)
+    monkeypatch.setattr(topology, "PORTS", room)
     with networks(6) as peers:
         for here, there in ((0, 5), (5, 1), (2, 3)):
             with peers[there].socket() as ear, peers[here].socket() as mouth:
@@ -196,3 +196,19 @@ def received(peer: Peer) -> int:
         return next(int(line.split(":")[1].split()[1]) for line in lines if "eth1" in line)
 
     return peer.inside(read)
+
+
+def test_a_link_that_is_plugged_in_again_carries_the_very_next_packet(three, monkeypatch):
+    """The hub's kernel takes notice of it some time after the instance's; a change is in force when both have."""
+    here, there, _ = three
+    with here.socket() as ear, there.socket() as mouth:
+        ear.bind(("", 7))
+        for _ in range(20):
+            here.apply(enable=False)
+            here.apply()
+            mouth.sendto(b"x", (here.ip, 7))
+            assert ear.recv(9) == b"x"
+    here.apply(enable=False)
+    monkeypatch.setattr(ports, "_SETTLE_SECONDS", 0)
+    with pytest.raises(TimeoutError, match="the other end of the link does not notice"):
+        here.instance._port.settle()
