@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from testground.api.task import Outcome
 from testground.plugins import RunGroupInput
 from testground.runners import isolated_network
 from testground.runners.local_run import LocalExecConfig
+from tests import ordinary_user
 from tests.integration.test_local_exec import Bench
 from tests.integration.test_local_exec import bench as bench
 
@@ -58,6 +61,8 @@ async def case(env, init):
             await net.configure(rules=[LinkRule.to(other)])
             await look("but the other's IPv4")
         await look("restored")
+        async with net.shaped(ingress={"bandwidth": "1Mbit"}):
+            await look("slow to arrive")
         try:
             await net.configure(ipv4="16.0.0.1")
         except NetworkRefusedError as refused:
@@ -88,4 +93,12 @@ async def test_what_is_asked_for_is_what_packets_meet(bench: Bench) -> None:
             "all dropped": ["EINVAL"] * 2,
             "but the other's IPv4": ["reached", "EINVAL"],
             "restored": ["reached"] * 2,
+            "slow to arrive": ["reached"] * 2,
         }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the test above has run as an ordinary user")
+@pytest.mark.skipif(not ordinary_user.possible(), reason="this machine allows user namespaces to root only")
+def test_the_same_as_an_ordinary_user(tmp_path: Path) -> None:
+    said = ordinary_user.repeat(__file__, tmp_path, "-k", "packets_meet")
+    assert "1 passed" in said
