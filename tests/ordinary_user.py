@@ -32,6 +32,15 @@ def command(*argv: str) -> list[str]:
     return [sys.executable, "-c", _BECOME, str(CHECKOUT), *argv]
 
 
+def repeat(tests: str, scratch: Path, *options: str) -> str:
+    """Run a file of tests once more, as an ordinary user. Returns what pytest says; they have to pass."""
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={scratch / 'user'}", *options, tests]
+    argv = command(sys.executable, *words)
+    done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def possible() -> bool:
     tried = subprocess.run(command(sys.executable, "-c", ""), capture_output=True, text=True, check=False)
     return tried.returncode == 0
