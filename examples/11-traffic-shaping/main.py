@@ -19,16 +19,19 @@ async def ping_pong(env: RunEnv, init: InitContext) -> None:
 
 
 async def pong(env: RunEnv, init: InitContext) -> None:
-    """Send everything back."""
+    """Send everything back, until the other side has closed the connection."""
+    over = asyncio.Event()
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
             writer.write(data)
         writer.close()
+        over.set()
 
     async with await asyncio.start_server(echo, init.net.get_data_network_ip(), port=0) as server:
         await init.sync.publish(ADDRESS, server.sockets[0].getsockname())
         await in_phases(env, init, lambda phase: init.sync.barrier(f"measured {phase}", 1))
+        await over.wait()
 
 
 async def ping(env: RunEnv, init: InitContext) -> None:

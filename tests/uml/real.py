@@ -1,9 +1,9 @@
-"""Has a real daemon run a real plan in isolated networks. Run within user-mode Linux."""
+"""Has a real daemon run plans in isolated networks. Run within user-mode Linux."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import selectors
 import subprocess
 import sys
@@ -15,55 +15,55 @@ from typing import Any
 from testground.sidecar import layout
 from tests.uml import first
 
-PLAN = Path(__file__).with_name("plan.py")
 SECONDS = 120
-MANIFEST = """
-name = "links"
-[builders."exec:generic"]
-artifact = "plan.py"
-[runners."local:exec"]
-[[testcases]]
-name = "measure"
-instances = { min = 2, max = 2 }
-"""
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def report() -> dict[str, Any]:
+def report(plans: list[str], runs: list[list[str]]) -> list[dict[str, Any]]:
+    """What became of `testground run` with the words of each of `runs`, one after the other.
+
+    `plans` are their directories. They should name what was built outside: to start processes is slow in here.
+    """
     layout.Channel().carry_out([layout.up(1)])
     home = Path(tempfile.mkdtemp())
     first.mount("tmpfs", str(home))  # the files of the machine outside have no sockets
-    environ = os.environ | {"TESTGROUND_HOME": str(home), "PYTHONPATH": first.CHECKOUT, "HOME": str(home)}
-    write_plan(home)
+    environ = os.environ | {"TESTGROUND_HOME": str(home), "HOME": str(home)}
+    settle(home, plans)
     daemon = subprocess.Popen(testground("daemon"), env=environ, stdout=subprocess.PIPE)
     try:
         wait_for(daemon, b"daemon listening")
-        began = time.perf_counter()
-        argv = ["run", "single", "-p", "links", "-t", "measure", "-b", "exec:generic", "-r", "local:exec", "-i", "2"]
-        done = subprocess.run(
-            testground(*argv, "--run-cfg", "network=isolated", "--wait"),
-            env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS,
-        )  # fmt: skip
-        elapsed = time.perf_counter() - began
+        return [carry_out(words, home, environ) for words in runs]
     finally:
         daemon.terminate()
         daemon.wait(SECONDS)
-    measured = [json.loads(path.read_text()) for path in home.glob("data/outputs/**/measured.json")]
-    return {"exit": done.returncode, "said": done.stdout, "measured": measured, "seconds": elapsed}
+
+
+def settle(home: Path, plans: list[str]) -> None:
+    (home / ".env.toml").write_text('[daemon]\nlisten = "127.0.0.1:0"\nsync_listen = "127.0.0.1:0"\n')
+    (home / "plans").mkdir()
+    for plan in map(Path, plans):
+        (home / "plans" / plan.name).symlink_to(plan)
+
+
+def carry_out(words: list[str], home: Path, environ: dict[str, str]) -> dict[str, Any]:
+    """`files` are those of the instances, by their path below the run's directory."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        testground("run", *words), env=environ, cwd=home, text=True, timeout=SECONDS,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    elapsed = time.perf_counter() - began
+    [run_id] = re.findall(r"run is queued with ID: (\w+)", done.stdout) or [""]
+    files = {}
+    for directory in home.glob(f"data/outputs/*/*/{run_id}") if run_id else ():
+        for path in directory.rglob("*"):
+            if path.is_file():
+                files[str(path.relative_to(directory))] = path.read_text(errors="replace")
+    return {"exit": done.returncode, "said": COLOUR.sub("", done.stdout), "seconds": elapsed, "files": files}
 
 
 def testground(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "testground", *arguments]
-
-
-def write_plan(home: Path) -> None:
-    (home / ".env.toml").write_text('[daemon]\nlisten = "127.0.0.1:0"\nsync_listen = "127.0.0.1:0"\n')
-    plan = home / "plans" / "links"
-    plan.mkdir(parents=True)
-    (plan / "manifest.toml").write_text(MANIFEST)
-    header = f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {first.CHECKOUT!r})\n"
-    text = PLAN.read_text().replace("from __future__ import annotations\n", "")
-    (plan / "plan.py").write_text(header + text)
-    (plan / "plan.py").chmod(0o755)
 
 
 def wait_for(daemon: subprocess.Popen[bytes], text: bytes) -> None:
