@@ -8,33 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
+from anyio.abc import TaskGroup
 
-from testground.drivers import namespaces
+from testground.drivers import namespaces, slirp
 from testground.errors import RunError
 from testground.plugins import RunInput
-from testground.runners import names
+from testground.runners import hosts, metrics_endpoint, names
 from testground.runners.host_network import SYNC_PORT, SYNC_SERVICE, HostNetwork, Place
+from testground.runners.hosts import Host
+from testground.runners.way_out import WayOut, Wish
 from testground.sdk.network import NETWORK_INITIALIZED
 from testground.sidecar import topology
 from testground.sidecar.accuracy import measure
 from testground.sidecar.client import Change, Sidecar, SidecarError, open_sidecar
 from testground.sync.service import Member
 
-REDIS = "testground-redis"
+SERVICES = str(topology.CONTROL[1])
+"""Where instances find them."""
 
 LINUX_ONLY = "isolated networks exist on Linux only"
 
 VARIABLES = {
-    "INFLUXDB_URL": "",  # nothing leads to the machine's; sdk-go would try for seconds
-    "REDIS_HOST": REDIS,
+    "REDIS_HOST": hosts.REDIS,
     "SYNC_SERVICE_HOST": SYNC_SERVICE,
     "SYNC_SERVICE_PORT": str(SYNC_PORT),
 }
@@ -46,8 +51,9 @@ class IsolatedNetwork(HostNetwork):
     sidecar = True
     subnet = str(topology.DATA)
 
-    def __init__(self, run: RunInput, members: Sequence[Member], *, redis: bool) -> None:
+    def __init__(self, run: RunInput, members: Sequence[Member], *, redis: bool, hosts: Sequence[Host] = ()) -> None:
         super().__init__(run, redis=redis)
+        self._hosts = hosts
         self._numbers = {member: number for number, member in enumerate(members)}
         self._hostnames = _hostnames(run.run_id, members)
         self._members = dict(zip(self._hostnames, members, strict=True))
@@ -57,18 +63,20 @@ class IsolatedNetwork(HostNetwork):
         self._homes: dict[Member, int] = {}
         self._files: Mapping[str, Path] = {}
         self._sidecar: Sidecar
+        self._way_out: WayOut
+        self._listening: list[socket.socket] = []
+        self._influxdb_url = ""  # sdk-go would try for seconds to reach the machine's
 
     async def check(self) -> None:
         if sys.platform != "linux":
             raise RunError(f'local:exec: network = "isolated": {LINUX_ONLY}')
+        if self._hosts and (lack := slirp.missing()):
+            raise RunError(f"local:exec: additional_hosts: nothing leads out of isolated networks here: {lack}")
 
     @asynccontextmanager
     async def running(self, directory: Path) -> AsyncIterator[None]:
         run = self._run
-        if run.env.daemon.influxdb_endpoint:
-            run.output.warn(
-                "isolated instances cannot reach daemon.influxdb_endpoint; their metrics are in the outputs"
-            )
+        found = await hosts.resolve(self._hosts, run.output.warn)
         try:
             async with open_sidecar(run.run_id, len(self._numbers)) as self._sidecar:
                 await run.sync.open_shared_door(run.run_id, self._sidecar.sync, self._by_address.get)
@@ -76,9 +84,12 @@ class IsolatedNetwork(HostNetwork):
                     await run.sync.open_shared_redis_door(run.run_id, self._sidecar.redis, self._by_address.get)
                 else:
                     self._sidecar.redis.close()
-                self._files = await to_thread.run_sync(names.write, directory, self._names())
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._watch)
+                    self._way_out = WayOut(run, self._sidecar, tasks)
+                    known = self._names() | await self._open_metrics(tasks) | await self._lead_to(found)
+                    nameserver = None if slirp.missing() else slirp.NAMESERVER
+                    self._files = await to_thread.run_sync(names.write, directory, known, nameserver)
                     yield
                     tasks.cancel_scope.cancel()
         except SidecarError as error:
@@ -86,6 +97,8 @@ class IsolatedNetwork(HostNetwork):
         finally:
             for descriptor in self._homes.values():
                 os.close(descriptor)
+            for listening in self._listening:
+                listening.close()
 
     async def place(self, member: Member, directory: Path) -> Place:
         number = self._numbers[member]
@@ -96,7 +109,7 @@ class IsolatedNetwork(HostNetwork):
             raise OSError(0, str(error), "its network") from error
         self._run.sync.service.give_door(member)
         home = namespaces.Home(self._sidecar.user, network, hostname)
-        return Place(VARIABLES, self._files, home)
+        return Place({**VARIABLES, "INFLUXDB_URL": self._influxdb_url}, self._files, home)
 
     def started(self, member: Member) -> None:
         os.close(self._homes.pop(member))
@@ -108,7 +121,9 @@ class IsolatedNetwork(HostNetwork):
         if member is None:
             answer(f"network configuration refused: no instance of this run has the hostname '{hostname[:100]}'")
             return
-        self._sidecar.configure(hostname, payload.decode("utf-8", "replace"), partial(self._configured, member, answer))
+        done = partial(self._configured, member, answer)
+        apply = partial(self._sidecar.configure, hostname, payload.decode("utf-8", "replace"), done)
+        self._way_out.admit(Wish(payload, apply, answer))
 
     def _configured(self, member: Member, answer: Callable[[str], None], change: Change) -> None:
         if change.address:
@@ -130,12 +145,35 @@ class IsolatedNetwork(HostNetwork):
         run.sync.service.signal(member, key)
 
     def _names(self) -> dict[str, str]:
-        hosts = {
+        found = {
             hostname: str(topology.DATA[topology.FIRST_HOST + number])
             for number, hostname in enumerate(self._hostnames)
         }
-        services = dict.fromkeys((SYNC_SERVICE, REDIS), str(topology.CONTROL[1]))
-        return services | hosts
+        return dict.fromkeys(hosts.SERVICES, SERVICES) | found
+
+    async def _lead_to(self, found: Mapping[str, IPv4Address]) -> dict[str, str]:
+        """Additional hosts at the addresses where instances reach them, by name."""
+        beyond = {name: slirp.MACHINE if address.is_loopback else address for name, address in found.items()}
+        if beyond:
+            addresses = set(beyond.values())
+            await self._way_out.open(addresses, loopback=slirp.MACHINE in addresses)
+        return {name: str(address) for name, address in beyond.items()}
+
+    async def _open_metrics(self, tasks: TaskGroup) -> dict[str, str]:
+        """Where instances find the metrics endpoint, if there is one, by name."""
+        url, output = self._run.env.daemon.influxdb_endpoint, self._run.output
+        if not url:
+            return {}
+        try:
+            endpoint = metrics_endpoint.parse(url)
+            listening = await self._sidecar.listen(endpoint.port)
+            self._listening.append(listening)
+        except (ValueError, SidecarError) as error:
+            output.warn(f"instances cannot reach daemon.influxdb_endpoint; their metrics are in the outputs: {error}")
+            return {}
+        metrics_endpoint.serve(endpoint, listening, tasks, output)
+        self._influxdb_url = endpoint.url
+        return {endpoint.name: SERVICES}
 
     async def _watch(self) -> None:
         await self._sidecar.died.wait()
@@ -149,6 +187,7 @@ async def possible() -> tuple[bool, str]:
     try:
         async with open_sidecar("healthcheck", 1) as sidecar:
             os.close(await sidecar.add(0, "healthcheck"))
+            beyond = await _way_out(sidecar)
             for listener in (sidecar.sync, sidecar.redis):
                 listener.close()
             how = "as root" if sidecar.user is None else "in a user namespace for each run"
@@ -156,7 +195,17 @@ async def possible() -> tuple[bool, str]:
         return False, _explained(error)
     if obstacle := await namespaces.obstacle(names.HOSTS):
         return False, obstacle
-    return True, f"instances can have isolated networks, {how}."
+    return True, f"instances can have isolated networks, {how}; {beyond}."
+
+
+async def _way_out(sidecar: Sidecar) -> str:
+    """Whether something leads out of isolated networks here."""
+    try:
+        async with slirp.opened("healthcheck", sidecar.hub, sidecar.user, loopback=False):
+            await sidecar.lead_out(slirp.LINK, slirp.NAMESERVER, ())
+    except RunError as error:
+        return f"nothing leads out of them (routing_policy, additional_hosts): {error}"
+    return "plans can let them out, and additional_hosts are reachable"
 
 
 async def accuracy() -> tuple[bool, str]:

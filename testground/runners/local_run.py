@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
+from pydantic import BeforeValidator, field_validator
 
 from testground.api.task import RunResult
 from testground.drivers import namespaces
 from testground.errors import unwrapped
 from testground.plugins import ComponentConfig, RunGroupInput, RunInput
-from testground.runners import advice, environment, events, outputs, verdict
+from testground.runners import advice, environment, events, hosts, outputs, verdict
 from testground.runners.host_network import HostNetwork, HostSidecar
 from testground.runners.instance import Stage
 from testground.runners.isolated_network import IsolatedNetwork
@@ -28,6 +29,11 @@ from testground.sync.service import Member, Wait
 RUNNER = "local:exec"
 STARTS_AT_ONCE = 16
 STATES = ("running", "ok", "failed")
+
+
+def _listed(value: object) -> object:
+    """A list can be written in a command as `a,b`."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class LocalExecConfig(ComponentConfig):
@@ -41,8 +47,18 @@ class LocalExecConfig(ComponentConfig):
     """On the host's network, do what a sidecar does at their start, for plans that need one, as all on sdk-rust
     do. Linux only."""
 
+    additional_hosts: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    """Hosts that isolated instances reach whatever their plan asks for, `name` or `name=address`; in a command,
+    separated by commas."""
+
     redis: bool = False
     """The sync service also speaks Redis, at `REDIS_HOST` and `REDIS_PORT`: for plans on sdk-go 0.2.6 or 0.2.7."""
+
+    @field_validator("additional_hosts")
+    @classmethod
+    def _readable(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        hosts.parse(values)
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,5 +196,10 @@ class LocalRun:
 
 def _network(run: RunInput, config: LocalExecConfig, members: Sequence[Member]) -> HostNetwork:
     if config.network == "isolated":
-        return IsolatedNetwork(run, members, redis=config.redis)
+        return IsolatedNetwork(run, members, redis=config.redis, hosts=hosts.parse(config.additional_hosts))
+    if config.additional_hosts:
+        run.output.warn(
+            'local:exec: additional_hosts is for network = "isolated"; on the machine\'s network, instances reach what '
+            "the machine reaches"
+        )
     return (HostSidecar if config.sidecar else HostNetwork)(run, redis=config.redis)

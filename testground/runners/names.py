@@ -1,24 +1,30 @@
-"""Names of hosts that one instance resolves in its own way: its `/etc/hosts`, and who is asked before that file."""
+"""Names of hosts that one instance resolves in its own way: its `/etc/hosts`, and who is asked before and after."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 
-HOSTS, ORDER = "/etc/hosts", "/etc/nsswitch.conf"
+HOSTS, ORDER, RESOLVER = "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"
 
 _WIDTH = len("255.255.255.255")
 """Of every address here, so that another one fits in its place."""
 
 
-def write(directory: Path, known: Mapping[str, str]) -> dict[str, Path]:
-    """Write what an instance needs to resolve `known`, names with their addresses; by the path where it needs it."""
+def write(directory: Path, known: Mapping[str, str], nameserver: IPv4Address | None = None) -> dict[str, Path]:
+    """Write what an instance needs to resolve `known`, names with their addresses; by the path where it needs it.
+
+    With `nameserver`, that is asked for all other names, and not the machine's.
+    """
     contents = {HOSTS: hosts(_read(HOSTS), known)}
     order = _read(ORDER)
     if files_first(order) != order:
         contents[ORDER] = files_first(order)
+    if nameserver is not None and Path(RESOLVER).exists():  # nothing can be mounted where nothing is
+        contents[RESOLVER] = resolver(_read(RESOLVER), nameserver)
     written = {path: directory / Path(path).name for path in contents}
     for path, file in written.items():
         file.write_text(contents[path], encoding="utf-8", errors="surrogateescape")
@@ -45,6 +51,12 @@ def move(file: Path, name: str, address: str) -> None:
         at = opened.readall().find(f"\t{name}\n".encode()) - _WIDTH
         if at >= 0:
             os.pwrite(opened.fileno(), f"{address:<{_WIDTH}}".encode(), at)
+
+
+def resolver(machine: str, nameserver: IPv4Address) -> str:
+    """The machine's `/etc/resolv.conf` with another nameserver."""
+    kept = [line for line in machine.splitlines() if line.split(maxsplit=1)[:1] not in (["nameserver"], ["sortlist"])]
+    return "\n".join([*kept, f"nameserver {nameserver}", ""])
 
 
 def files_first(machine: str) -> str:

@@ -30,7 +30,8 @@ def main(descriptor: int, instances: int) -> None:
     except (TopologyError, OSError) as error:
         server.say(connection, {"error": str(error)}, [])
         return
-    server.say(connection, {}, [*(listener.fileno() for listener in listeners), *([user] if user is not None else [])])
+    descriptors = [*(listener.fileno() for listener in listeners), hub.netns, *([user] if user is not None else [])]
+    server.say(connection, {}, descriptors)
     for listener in listeners:
         listener.close()
     with contextlib.suppress(ConnectionError):  # the daemon is gone

@@ -13,9 +13,10 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 import anyio
@@ -67,6 +68,8 @@ class Sidecar:
         self.died = anyio.Event()
         self.user: int | None = None
         """The run's user namespace; none for root."""
+        self.hub = -1
+        """The network namespace in which its networks meet."""
         self.sync: socket.socket
         """Listens where the instances find the sync service."""
         self.redis: socket.socket
@@ -86,6 +89,24 @@ class Sidecar:
             raise SidecarError(error)
         return descriptors[0]
 
+    async def listen(self, port: int) -> socket.socket:
+        """A listening socket at the address of the services. Raises `SidecarError`."""
+        answer, descriptors = await self._ask({"listen": port})
+        if error := answer.get("error"):
+            raise SidecarError(error)
+        return socket.socket(fileno=descriptors[0])
+
+    async def lead_out(self, link: str, nameserver: IPv4Address, hosts: Collection[IPv4Address]) -> None:
+        """Lead what may leave the run's networks to a link of the hub. Raises `SidecarError`.
+
+        Instances added later reach `hosts` whatever their plan asks for; of the nameserver they reach that alone.
+        """
+        answer, _ = await self._ask(
+            {"link": link, "nameserver": str(nameserver), "hosts": [str(host) for host in hosts]}
+        )
+        if error := answer.get("error"):
+            raise SidecarError(error)
+
     def configure(self, hostname: str, config: str, done: Callable[[Change], None]) -> None:
         """Change an instance's network; `config` is JSON."""
 
@@ -104,7 +125,8 @@ class Sidecar:
             if error := answer.get("refused") or answer.get("error"):
                 raise SidecarError(error, by_kernel="refused" in answer)
             self.sync, self.redis = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
-            self.user = descriptors[2] if len(descriptors) > 2 else None
+            self.hub = descriptors[2]
+            self.user = descriptors[3] if len(descriptors) > 3 else None
             return
         raise SidecarError(f"the sidecar process has not made the run's network within {START_DEADLINE:g} seconds")
 
@@ -120,8 +142,9 @@ class Sidecar:
         self._loop.remove_reader(self._connection)
         self._loop.remove_writer(self._connection)
         self._connection.close()
-        for descriptor in (*self._descriptors, *([self.user] if self.user is not None else [])):
-            os.close(descriptor)
+        for descriptor in (*self._descriptors, self.hub, self.user):
+            if descriptor is not None and descriptor >= 0:
+                os.close(descriptor)
 
     def obituary(self) -> str:
         """Why it died."""

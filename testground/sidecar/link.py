@@ -80,6 +80,10 @@ class Link:
         """The route to the network of an address, for `restore` and `remove`."""
         return messages.direct_route(self.index, source.network, source.ip)[HEADER.size :]
 
+    def default_route(self, gateway: IPv4Address) -> bytes:
+        """By a host on the link, for `restore` and `remove`."""
+        return messages.route_by(self.index, IPv4Network("0.0.0.0/0"), gateway)[HEADER.size :]
+
     def routes(self, *, without: Collection[IPv4Address]) -> list[bytes]:
         """The IPv4 routes that leave by this link, but for those to single addresses; the default route is last."""
         kept = [

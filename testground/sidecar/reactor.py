@@ -54,15 +54,17 @@ class Instance:
         services: Sequence[IPv4Address],
         taken: MutableMapping[IPv4Address | IPv6Address, str],
         port: Port,
+        hosts: Sequence[IPv4Address] = (),
     ) -> None:
         """`netns` is the namespace's file descriptor; it is not kept. `port` is the other end of the data link.
 
-        `services` stay reachable through the control link whatever a plan asks for. `taken` is shared by the run's
+        `services` stay reachable through the control link whatever a plan asks for, and so do `hosts`, which are
+        reached by routes that exist. `taken` is shared by the run's
         instances: who has which data address, by hostname; it is kept up to date here. Raises `NetworkError`.
         """
         self._hostname = hostname
         self._control_info, self._data_info = control, data
-        self._services = services
+        self._services, self._hosts = services, hosts
         self._taken = taken
         self._port = port
         self._state = _State(ipv4=data.address)
@@ -79,7 +81,7 @@ class Instance:
         with _step(f"prepare {self._control.name}"):
             for service in self._services:
                 self._control.reach(service, address)
-            found = self._control.routes(without=self._services)
+            found = self._control.routes(without=[*self._services, *self._hosts])
             self._external = found or [self._control.direct_route(address)]
             self._reach_external(False)
         self._check_free("IPv4", self._state.ipv4.ip)
@@ -99,6 +101,10 @@ class Instance:
     def ipv4(self) -> IPv4Address:
         """Its address in the data network."""
         return self._state.ipv4.ip
+
+    def lead_out(self, gateway: IPv4Address) -> None:
+        """From now on, what may leave the networks of the run (`allow_all`) goes to `gateway`."""
+        self._external.append(self._control.default_route(gateway))
 
     def close(self) -> None:
         """Let go of the namespace. Its addresses are free again."""

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from typing import Any
 
 from testground.drivers import launcher
@@ -26,6 +27,10 @@ class Server:
         self._numbers: dict[str, int] = {}
         self._instances: dict[str, Instance] = {}
         self._taken: dict[Any, str] = {}
+        self._hosts: list[IPv4Address] = []
+        self._led_out = False
+        self._lent: list[socket.socket] = []
+        """Sockets that are the daemon's once it has them."""
 
     def serve(self) -> None:
         """Answer requests in their order until the connection closes."""
@@ -33,11 +38,17 @@ class Server:
             request = json.loads(line)
             answer, descriptors = self._carry_out(request)
             say(self._connection, {"id": request["id"], **answer}, descriptors)
+            while self._lent:
+                self._lent.pop().close()
 
     def _carry_out(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         try:
             if "config" in request:
                 return self._configure(request["host"], request["config"]), []
+            if "listen" in request:
+                return self._listen(request["listen"])
+            if "link" in request:
+                return self._lead_out(request["link"], request["nameserver"], request["hosts"]), []
             return self._add(request["host"], request["number"])
         except launcher.Failed as error:
             return {"error": refused(error)}, []
@@ -51,6 +62,19 @@ class Server:
         self._spaces[host], self._numbers[host] = space, number
         self._taken[space.data.ip] = host
         return {}, [space.netns]
+
+    def _listen(self, port: int) -> tuple[dict[str, Any], list[int]]:
+        listener = self._hub.listen(port)
+        self._lent.append(listener)
+        return {}, [listener.fileno()]
+
+    def _lead_out(self, link: str, nameserver: str, hosts: list[str]) -> dict[str, Any]:
+        self._hosts = [IPv4Address(host) for host in hosts]
+        self._hub.lead_out(link, IPv4Address(nameserver), self._hosts)
+        self._led_out = True
+        for instance in self._instances.values():
+            instance.lead_out(self._hub.control[1])
+        return {}
 
     def _configure(self, host: str, text: str) -> dict[str, Any]:
         """`text` is JSON, as it was published."""
@@ -78,10 +102,13 @@ class Server:
             control=LinkInfo("eth0", space.control),
             data=LinkInfo("eth1", space.data),
             services=[self._hub.control[1]],
+            hosts=self._hosts,
             taken=self._taken,
             port=self._hub.port(self._numbers[host]),
         )
         instance.initialise()
+        if self._led_out:
+            instance.lead_out(self._hub.control[1])
         self._instances[host] = instance
         return instance
 

@@ -11,12 +11,12 @@ import functools
 import operator
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testground.drivers import launcher
-from testground.sidecar import layout
+from testground.sidecar import exits, layout
 from testground.sidecar.layout import Channel, Request
 from testground.sidecar.ports import Port, Ports
 
@@ -78,6 +78,7 @@ class Hub:
         room = min(control.num_addresses, data.num_addresses) - FIRST_HOST - 1
         if instances > room:
             raise TopologyError(f"the data network {data} has addresses for {room} instances, not for {instances}")
+        self._hosts: Sequence[IPv4Address] = ()
         self._netns = _namespace()
         self._channel = Channel()
         self._ports = Ports(self._netns, _DATA, _mac(data[1], _DATA))
@@ -96,6 +97,17 @@ class Hub:
     def port(self, number: int) -> Port:
         """The hub's end of the data link of the instance `number`."""
         return Port(self._ports, _PORTS + 2 * number + 1, _mac(self.data[FIRST_HOST + number]))
+
+    def lead_out(self, link: str, nameserver: IPv4Address, hosts: Sequence[IPv4Address]) -> None:
+        """Let instances use a link that somebody has added to the hub; instances yet to come always reach `hosts`."""
+        _carry_out(self._channel, exits.rules(_CONTROL, self.data, nameserver))
+        _settle(exits.settings(_CONTROL, link))
+        self._hosts = hosts
+
+    @property
+    def netns(self) -> int:
+        """The descriptor of its namespace."""
+        return self._netns
 
     def listen(self, port: int) -> socket.socket:
         """A listening socket where instances find the services."""
@@ -160,6 +172,7 @@ class Hub:
             layout.address(ETH0, space.control, route=False),
             layout.route(ETH0, services),
             layout.neighbour(ETH0, services, _mac(services, _CONTROL)),
+            *(layout.way(ETH0, IPv4Network(host), services) for host in self._hosts),
             layout.address(ETH1, space.data),
             layout.neighbour(ETH1, gateway, _mac(gateway, _DATA)),
             *(layout.way(ETH1, half, gateway) for half in self.data.subnets()),
@@ -207,7 +220,8 @@ def _carry_out(channel: Channel, requests: list[Request]) -> None:
 
 def _missing(error: OSError) -> str:
     """Which part of the kernel is not there, when it is that."""
-    if error.errno != errno.EOPNOTSUPP:
+    if error.errno not in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
         return ""
-    option = "CONFIG_BRIDGE" if "bridge" in error.filename else "CONFIG_VETH"
+    parts = {"bridge": "CONFIG_BRIDGE", "rule": "CONFIG_IP_MULTIPLE_TABLES"}
+    option = next((option for part, option in parts.items() if part in error.filename), "CONFIG_VETH")
     return f"; this kernel lacks {option}"

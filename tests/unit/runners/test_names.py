@@ -1,5 +1,7 @@
 """The hosts file of an instance, and the order of sources that makes it count."""
 
+from ipaddress import IPv4Address
+
 import pytest
 
 from testground.runners import names
@@ -58,3 +60,10 @@ def test_a_name_moves_within_its_file(tmp_path):
     names.move(file, "nearby", "16.0.0.9")
     names.move(file, "unknown", "16.0.0.8")
     assert file.read_text() == before.replace("16.0.0.3", "16.0.0.9")
+
+
+def test_another_nameserver_takes_the_place_of_the_machines():
+    machine = "# a comment\nsearch example\nnameserver 10.0.0.1\nnameserver ::1\noptions edns0\n"
+    assert names.resolver(machine, IPv4Address("192.0.2.3")) == (
+        "# a comment\nsearch example\noptions edns0\nnameserver 192.0.2.3\n"
+    )
