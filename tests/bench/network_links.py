@@ -27,7 +27,7 @@ REAL_RATES = (1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 GRID = [asked for asked in itertools.product((0, 5, 50, 200), (0, 1, 10), (0, 1_000_000, 4_000_000)) if any(asked)]
 FAST = [(20, 0, 10_000_000), (20, 0, 20_000_000), (20, 0, 50_000_000)]
 """As `links.Asked`. What is fast is more than some processors can do in user-mode Linux."""
-SAMPLES = 5
+SAMPLES = 14
 UML_SECONDS = 240
 LEAST_SHARE_PERCENT = 80.0
 BUSY = 0.25
