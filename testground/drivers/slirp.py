@@ -56,6 +56,7 @@ class Slirp:
 
     def __init__(self, running: process.Process, said: bytearray) -> None:
         self._running, self._said = running, said
+        self.pid = running.pid
 
     async def obituary(self) -> str:
         """Wait for its end; why it ended."""

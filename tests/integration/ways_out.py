@@ -3,23 +3,29 @@
 `test_way_out.py` runs all this, as root and as an ordinary user.
 """
 
+import contextlib
 import http.server
 import os
+import select
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
-from testground.drivers import slirp
+from testground.drivers import leftovers, slirp
 from testground.errors import RunError
 from testground.plugins import RunGroupInput
 from testground.runners import isolated_network, metrics_endpoint
 from testground.runners.local_run import LocalExecConfig
 from tests import world
+from tests.acceptance.processes import Running, started
+from tests.integration.test_isolated_network import ISOLATED, noted, plan, sidecar_of, succeed
 from tests.integration.test_isolated_network import isolated as isolated
-from tests.integration.test_isolated_network import noted, plan, sidecar_of, succeed
 from tests.integration.test_local_exec import OK, Bench
 from tests.integration.test_local_exec import bench as bench
 
@@ -340,3 +346,101 @@ async def test_nothing_is_left_when_the_sidecar_is_killed(isolated):
         assert slirps()
         os.kill(sidecar_of(isolated.run_id), signal.SIGKILL)
     assert not slirps()
+
+
+HOLDER = """
+import os, sys, anyio
+sys.path.insert(0, sys.argv[1])
+from testground.drivers import launcher, slirp
+def open_namespace():
+    user = None
+    try:
+        launcher.unshare("a network namespace", launcher.CLONE_NEWNET)
+    except launcher.Failed:
+        launcher.own_user_namespace(launcher.CLONE_NEWNET)
+        user = os.open("/proc/self/ns/user", os.O_RDONLY)
+    return os.open("/proc/self/ns/net", os.O_RDONLY), user
+async def hold():
+    network, user = open_namespace()
+    async with slirp.opened("held-by-a-test", network, user, loopback=False) as way:
+        print(way.pid, flush=True)
+        await anyio.sleep_forever()
+anyio.run(hold)
+"""
+
+
+@contextlib.contextmanager
+def held() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process with a way out, and the process id of that; nobody else looks after it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(world.CHECKOUT)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def ended(pidfd: int, seconds: float) -> bool:
+    return bool(select.select([pidfd], [], [], seconds)[0])
+
+
+def test_it_ends_with_who_opened_it_even_by_kill_9():
+    with held() as (holder, pid):
+        pidfd = os.pidfd_open(pid)
+        holder.kill()
+        assert ended(pidfd, 2), "slirp4netns outlives the process that opened it"
+        os.close(pidfd)
+
+
+def test_it_is_found_among_what_a_task_has_left():
+    with held() as (_, pid):
+        assert leftovers.kill(["held-by-a-test"]) == [pid]
+
+
+RUN = ("run", "single", "-p", "out", "-t", "ok", "-b", "exec:generic", "-r", "local:exec", "-i", "1", "--wait")
+
+
+@pytest.mark.timeout(120)
+def test_a_daemon_that_is_killed_leaves_no_way_out(tmp_path):
+    home, plans = tmp_path / "home", tmp_path / "home" / "plans" / "out"
+    plans.mkdir(parents=True)
+    plans.joinpath("manifest.toml").write_text(
+        'name = "out"\n[builders."exec:generic"]\nartifact = "out.sh"\n[runners."local:exec"]\n'
+        'additional_hosts = ["nobody.example"]\n[[testcases]]\nname = "ok"\ninstances = { min = 1, max = 1 }\n'
+    )
+    script = plans / "out.sh"
+    script.write_text("#!/bin/sh\ngrep database.example /etc/hosts\necho reading; exec sleep 1000\n")
+    script.chmod(0o755)
+    wanted = f"additional_hosts=database.example,web={world.WEB}"
+    with started(home) as daemon, Running(home, home, *RUN, *ISOLATED, "--run-cfg", wanted) as command:
+        command.read_until("reading")
+        pidfds = [os.pidfd_open(pid) for pid in slirps()]
+        assert len(pidfds) == 1
+        daemon.process.kill()
+        assert ended(pidfds[0], 5)
+        os.close(pidfds[0])
+        said = command.finish()
+    assert f"{world.DATABASE}" in said.stdout and "nobody.example" not in said.stdout
+    with started(home):
+        assert not slirps()
+
+
+@pytest.mark.timeout(120)
+def test_a_bad_host_in_a_command_is_refused_with_its_option(tmp_path):
+    plan_directory = tmp_path / "plans" / "out"
+    plan_directory.mkdir(parents=True)
+    plan_directory.joinpath("manifest.toml").write_text(
+        'name = "out"\n[builders."exec:generic"]\nartifact = "out.sh"\n[runners."local:exec"]\n'
+        '[[testcases]]\nname = "ok"\ninstances = { min = 1, max = 1 }\n'
+    )
+    script = plan_directory / "out.sh"
+    script.write_text(f"#!/bin/sh\n{OK}")
+    script.chmod(0o755)
+    with Running(tmp_path, tmp_path, *RUN, "--run-cfg", "additional_hosts=a,10.0.0.7") as command:
+        said = command.finish()
+    assert said.exit_code != 0
+    assert (
+        "local:exec: additional_hosts: '10.0.0.7': 10.0.0.7 is an address; give it a name" in said.stdout + said.stderr
+    )
