@@ -23,6 +23,10 @@ from testground.sidecar.shaping import MOST_SEGMENTS
 GATEWAY = IPv6Interface("fe80::1/64")
 """The hub's on the data link. Its IPv4 address is the first of the data network."""
 
+_DETOUR_NAME = "cut"
+_DETOUR, _DETOUR_PORT = 20_000, 20_001
+"""Interface indices in the hub, among those of `topology`."""
+
 _SETTLE_SECONDS, _SETTLE_PAUSE = 3.0, 0.0002
 _OPERATIONAL_STATE, _OPERATIONAL = 16, b"\6"
 _FORWARDING = {"disable_ipv6": "0", "accept_ra": "0", "forwarding": "1"}
@@ -37,26 +41,27 @@ class Ports:
         self._netns, self._bridge = netns, bridge
         self._connected: RoutingSocket | None = None
         self._queues: dict[int, Queues] = {}
-        self._segments: dict[int, int] = {}
+        self._addresses: dict[Port, Collection[Address]] = {}
+        self._segments: dict[Port, int] = {}
+        self._links = [bridge]
         self._speaks_ipv6 = False
 
-    def locate(self, mac: bytes, before: Collection[Address], now: Collection[Address]) -> None:
-        """Who has a hardware address `mac` has other addresses."""
+    def locate(self, port: Port, before: Collection[Address], now: Collection[Address]) -> None:
+        """Who is at a port has other addresses."""
         for address in now:
-            if address.version == 6:
-                self._speak_ipv6()
-                self._request(layout.route(self._bridge, address), netlink.REPLACE)
-            self._request(layout.neighbour(self._bridge, address, mac))
+            self._lead(address, port)
         for address in before:
             if address not in now:
                 self._forget(address)
+        self._addresses[port] = now
 
-    def shape(self, index: int, ingress: LinkShape) -> None:
-        """What the port `index` sends, which an instance receives."""
+    def shape(self, port: Port, ingress: LinkShape) -> None:
+        """What a port sends, which an instance receives."""
+        index = port.index
         if index not in self._queues and ingress.plain:
             return
         if index not in self._queues:
-            self._queues[index] = Queues(self._kernel, index, cut=partial(self._cut, index))
+            self._queues[index] = Queues(self._kernel, index, cut=partial(self._cut, port))
         self._queues[index].shape(ingress, {})
 
     def settle(self, index: int) -> None:
@@ -85,34 +90,73 @@ class Ports:
     def _request(self, request: Request, flags: int = 0) -> None:
         self._kernel.request(netlink.message(request.kind, request.flags | flags, request.body))
 
-    def _forget(self, address: Address) -> None:
-        with rtsocket.tolerated(errno.ENOENT):
-            self._request(layout.no_neighbour(self._bridge, address))
+    def _lead(self, address: Address, port: Port) -> None:
+        """The IPv4 network has a route by the bridge, so nobody needs one who is reached that way."""
         if address.version == 6:
-            with rtsocket.tolerated(errno.ESRCH):
-                self._request(layout.no_route(self._bridge, address))
+            self._speak_ipv6()
+        link = _DETOUR if self._is_cut(port) else self._bridge
+        if address.version == 6 or link == _DETOUR:
+            self._request(layout.route(link, address), netlink.REPLACE)
+        elif _DETOUR in self._links:
+            self._leave(address, _DETOUR)
+        self._request(layout.neighbour(link, address, port.mac))
+
+    def _leave(self, address: Address, link: int) -> None:
+        with rtsocket.tolerated(errno.ESRCH):
+            self._request(layout.no_route(link, address))
+
+    def _forget(self, address: Address) -> None:
+        for link in self._links:
+            with rtsocket.tolerated(errno.ENOENT):
+                self._request(layout.no_neighbour(link, address))
+            if address.version == 6 or link == _DETOUR:
+                self._leave(address, link)
 
     def _speak_ipv6(self) -> None:
         """Forward it, from the first address on: most runs have none."""
         if self._speaks_ipv6:
             return
-        self._kernel.inside(self._forward_ipv6)
+        self._kernel.inside(lambda: self._forward_ipv6(*self._links))
         with rtsocket.tolerated(errno.EEXIST):
             self._kernel.request(messages.add_address(self._bridge, GATEWAY))
         self._speaks_ipv6 = True
 
-    def _forward_ipv6(self) -> None:
-        for name, value in _FORWARDING.items():
-            Path(f"/proc/sys/net/ipv6/conf/{self._bridge}/{name}").write_text(value)
+    def _forward_ipv6(self, *links: int) -> None:
+        for link in links:
+            name = self._name(link)
+            for setting, value in _FORWARDING.items():
+                Path(f"/proc/sys/net/ipv6/conf/{name}/{setting}").write_text(value)
         Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
 
-    def _cut(self, index: int, segments: int) -> None:
-        """A port would cut what it sends after its queue, so it is done before, for all instances of the run."""
-        before = min(self._segments.values(), default=MOST_SEGMENTS)
-        now = min({**self._segments, index: segments}.values())
-        if now != before:
-            self._kernel.request(messages.link_segments(self._bridge, now))
-        self._segments[index] = segments
+    def _name(self, link: int) -> str:
+        return _DETOUR_NAME if link == _DETOUR else str(link)
+
+    def _is_cut(self, port: Port) -> bool:
+        return self._segments.get(port, MOST_SEGMENTS) < MOST_SEGMENTS
+
+    def _cut(self, port: Port, segments: int) -> None:
+        """A port would cut what it sends after its queue, so it is done before, on a detour of those who need it."""
+        self._segments[port] = segments
+        if self._is_cut(port) and _DETOUR not in self._links:
+            self._make_detour()
+        if _DETOUR in self._links:
+            self._kernel.request(messages.link_segments(_DETOUR, min(self._segments.values())))
+        for address in self._addresses.get(port, ()):
+            self._lead(address, port)
+
+    def _make_detour(self) -> None:
+        """From the hub to its bridge by a pair of links, of which the first cuts."""
+        self._request(layout.pair("joint", self._bridge, _DETOUR_NAME, indices=(_DETOUR_PORT, _DETOUR)))
+        self._request(layout.up(_DETOUR))
+        self._kernel.inside(self._answer_by_other_ways)
+        if self._speaks_ipv6:
+            self._kernel.inside(lambda: self._forward_ipv6(_DETOUR))
+        self._links.append(_DETOUR)
+
+    def _answer_by_other_ways(self) -> None:
+        """What comes from an instance comes by the bridge, also where the way to it is the detour."""
+        for name in ("all", self._name(self._bridge)):
+            Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").write_text("0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +174,10 @@ class Port:
         return GATEWAY.ip, self.ports.mac
 
     def locate(self, before: Collection[Address], now: Collection[Address]) -> None:
-        self.ports.locate(self.mac, before, now)
+        self.ports.locate(self, before, now)
 
     def settle(self) -> None:
         self.ports.settle(self.index)
 
     def shape(self, ingress: LinkShape) -> None:
-        self.ports.shape(self.index, ingress)
+        self.ports.shape(self, ingress)
