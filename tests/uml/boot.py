@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -50,6 +51,7 @@ def run(
             argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             env={"PATH": os.environ["PATH"], "HOME": str(scratch), "TMPDIR": str(scratch)},
         )  # fmt: skip
+        hurry(machine.pid)
         try:
             machine.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -62,3 +64,10 @@ def run(
         return json.loads(result.read_text())
     end = console.read_text(errors="replace")[-TEXT_AT_THE_END:]
     raise AssertionError(f"user-mode Linux {said}; its console ends with:\n{end}")
+
+
+def hurry(pid: int) -> None:
+    """Have the machine's clock go on while others are busy, where root asks for it: times are measured in there."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text("-10")
+        os.setpriority(os.PRIO_PGRP, pid, -10)

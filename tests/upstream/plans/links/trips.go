@@ -84,7 +84,7 @@ func (n *node) move(name string, link network.Config, part byte) error {
 	return n.meet("addresses for " + name)
 }
 
-// measure has the first instance answer, and the second look at its watch.
+// measure has the first instance answer, and the second look at its watch. A busy machine only adds to what a link takes.
 func (n *node) measure(echo *net.UDPConn, name string, expected time.Duration) error {
 	defer n.together("measured " + name)
 	if err := echo.SetDeadline(time.Now().Add(patience)); err != nil {
@@ -93,15 +93,19 @@ func (n *node) measure(echo *net.UDPConn, name string, expected time.Duration) e
 	if n.init.GlobalSeq == 1 {
 		return answer(echo)
 	}
+	shortest := time.Minute
 	for i := 0; i < trips; i++ {
 		took, err := trip(echo, n.others[0].Data)
 		if err != nil {
 			return err
 		}
 		n.env.RecordMessage("%s: a round trip took %d us", name, took.Microseconds())
-		if took < expected || took > expected+slack {
-			return fmt.Errorf("a round trip took %s, should be %s to %s", took, expected, expected+slack)
+		if took < shortest {
+			shortest = took
 		}
+	}
+	if shortest < expected || shortest > expected+slack {
+		return fmt.Errorf("the shortest round trip took %s, should be %s to %s", shortest, expected, expected+slack)
 	}
 	return nil
 }
