@@ -91,12 +91,12 @@ def throughput(here: End, there: End, *, warm: float = 1, seconds: float = 4) ->
         sender.connect(door.getsockname())
         taker, _ = door.accept()
         segment = sender.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
-        pump = threading.Thread(target=_send_until_closed, args=[sender])
+        pump = threading.Thread(target=send_until_closed, args=[sender])
         pump.start()
         with taker:
             taker.settimeout(sender.gettimeout())
-            _read_for(taker, warm)
-            payload, elapsed = _read_for(taker, seconds)
+            read_for(taker, warm)
+            payload, elapsed = read_for(taker, seconds)
             sender.shutdown(socket.SHUT_RDWR)
         pump.join()
     return payload * 8 / elapsed * (segment + _IP_AND_TCP + _ETHERNET) / segment
@@ -118,8 +118,8 @@ def flood(here: End, there: End, rate: int, *, warm: float = 1, seconds: float =
     with receiver(there) as ear, receiver(here) as mouth:
         pump = threading.Thread(target=pour)
         pump.start()
-        _read_for(ear, warm)
-        payload, elapsed = _read_for(ear, seconds)
+        read_for(ear, warm)
+        payload, elapsed = read_for(ear, seconds)
         over.set()
         pump.join()
     return payload * 8 / elapsed * (_DATAGRAM + _IP_AND_UDP + _ETHERNET) / _DATAGRAM
@@ -155,8 +155,8 @@ def _numbers(ear: socket.socket, seconds: float) -> list[int]:
     return numbers
 
 
-def _read_for(taker: socket.socket, seconds: float) -> tuple[int, float]:
-    """From one arrival to another."""
+def read_for(taker: socket.socket, seconds: float) -> tuple[int, float]:
+    """Bytes, and seconds from one arrival to another."""
     room = bytearray(_MOST)
     taker.recv_into(room)
     began = now = time.perf_counter()
@@ -167,7 +167,8 @@ def _read_for(taker: socket.socket, seconds: float) -> tuple[int, float]:
     return payload, now - began
 
 
-def _send_until_closed(sender: socket.socket) -> None:
+def send_until_closed(sender: socket.socket) -> None:
+    """As fast as it takes."""
     data = bytes(_MOST)
     with contextlib.suppress(OSError):
         while True:
