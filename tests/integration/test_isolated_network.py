@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -611,14 +610,8 @@ __main__.main(int(sys.argv[1]), int(sys.argv[2]))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests above have run as an ordinary user")
+@pytest.mark.skipif(not ordinary_user.possible(), reason="this machine allows user namespaces to root only")
 @pytest.mark.timeout(180)
 def test_all_of_this_as_an_ordinary_user(tmp_path):
-    pytest_argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'user'}"]
-    done = subprocess.run(
-        ordinary_user.command(*pytest_argv, __file__),
-        cwd=ordinary_user.CHECKOUT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if ordinary_user.REFUSED in done.stderr:
-        pytest.skip("this machine allows user namespaces to root only")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 skipped" in done.stdout, "only this test does not run there"
+    said = ordinary_user.repeat(__file__, tmp_path, "-m", "not slow")
+    assert "1 skipped" in said, "only this test does not run there"
