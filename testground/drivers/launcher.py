@@ -20,7 +20,9 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
-PR_CAPBSET_DROP, CAP_NET_ADMIN = 24, 12
+PR_CAPBSET_DROP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 24, 47, 2
+CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
+CAPABILITY_VERSION = 0x20080522
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -51,13 +53,24 @@ def main(report: int, user: str, network: str, hostname: str, arguments: list[st
 
 
 def join(user: str, network: str) -> None:
-    """Into namespaces that exist. The program cannot change the links and routes that it finds there."""
+    """Into namespaces that exist. The program cannot change the links and routes there, but it may open raw sockets."""
     if user != "-":
         enter(int(user), "the run's user namespace", CLONE_NEWUSER)
     if network != "-":
         enter(int(network), "the instance's network namespace", CLONE_NEWNET)
         if _libc.prctl(PR_CAPBSET_DROP, CAP_NET_ADMIN, 0, 0, 0):
             raise Failed("giving up a capability", ctypes.get_errno())
+        if os.geteuid():
+            keep(CAP_NET_RAW)
+
+
+def keep(capability: int) -> None:
+    """For the program, too: others than root lose theirs when they start one."""
+    header, sets = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION), (ctypes.c_uint32 * 6)()
+    _libc.capget(header, sets)
+    sets[2] |= 1 << capability  # effective, permitted, inheritable
+    if _libc.capset(header, sets) or _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0):
+        raise Failed("keeping a capability", ctypes.get_errno())
 
 
 def leave(hostname: str) -> None:

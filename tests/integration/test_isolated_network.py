@@ -217,7 +217,8 @@ def test_no_hostname_could_be_a_number():
     assert all(len(name) == 12 and int(name, 16) and name[0].isalpha() for name in names)
 
 
-async def test_an_ordinary_user_may_ping_and_serve_any_port(isolated):
+async def test_an_ordinary_user_may_ping_serve_any_port_and_open_raw_sockets(isolated):
+    """As root may, and everybody in a container of Docker."""
     await succeed(
         isolated,
         """
@@ -226,10 +227,14 @@ with socket.create_server(("0.0.0.0", 80)), ping:
     ping.settimeout(5)
     ping.sendto(bytes([8, 0, 0, 0, 0, 0, 0, 1]), ("16.0.0.1", 0))
     note("answer", ping.recv(100)[0])
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+    raw.settimeout(5)
+    raw.sendto(bytes([8, 0, 0xF7, 0xFD, 0, 1, 0, 1]), ("16.0.0.1", 0))
+    note("raw", raw.recv(100)[20])
 """,
         instances=1,
     )
-    assert noted(isolated, "answer") == 0
+    assert noted(isolated, "answer") == noted(isolated, "raw") == 0
 
 
 async def test_the_service_knows_whose_connection_it_is(isolated):
