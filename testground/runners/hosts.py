@@ -12,11 +12,11 @@ import anyio
 
 from testground.drivers import slirp
 from testground.runners.host_network import SYNC_SERVICE
-from testground.sidecar import topology
+from testground.sidecar import addressing
 
 REDIS = "testground-redis"
 SERVICES = (SYNC_SERVICE, REDIS)
-NETWORKS = (topology.CONTROL, topology.DATA, slirp.NETWORK)
+NETWORKS = (addressing.CONTROL, addressing.DATA, slirp.NETWORK)
 
 RESOLVE_SECONDS = 15.0
 """For all names together. A nameserver that is down takes a system ten."""

@@ -28,12 +28,12 @@ from testground.runners.host_network import SYNC_PORT, SYNC_SERVICE, HostNetwork
 from testground.runners.hosts import Host
 from testground.runners.way_out import WayOut, Wish
 from testground.sdk.network import NETWORK_INITIALIZED
-from testground.sidecar import topology
+from testground.sidecar import addressing
 from testground.sidecar.accuracy import measure
 from testground.sidecar.client import Change, Sidecar, SidecarError, open_sidecar
 from testground.sync.service import Member
 
-SERVICES = str(topology.CONTROL[1])
+SERVICES = str(addressing.CONTROL[1])
 """Where instances find them."""
 
 LINUX_ONLY = "isolated networks exist on Linux only"
@@ -49,7 +49,7 @@ class IsolatedNetwork(HostNetwork):
     """A namespace for each instance, with a link to the services and one to the other instances."""
 
     sidecar = True
-    subnet = str(topology.DATA)
+    subnet = str(addressing.DATA)
 
     def __init__(self, run: RunInput, members: Sequence[Member], *, redis: bool, hosts: Sequence[Host] = ()) -> None:
         super().__init__(run, redis=redis)
@@ -58,7 +58,7 @@ class IsolatedNetwork(HostNetwork):
         self._hostnames = _hostnames(run.run_id, members)
         self._members = dict(zip(self._hostnames, members, strict=True))
         self._by_address = {
-            str(topology.CONTROL[topology.FIRST_HOST + number]): member for number, member in enumerate(members)
+            str(addressing.CONTROL[addressing.FIRST_HOST + number]): member for number, member in enumerate(members)
         }
         self._homes: dict[Member, int] = {}
         self._files: Mapping[str, Path] = {}
@@ -146,7 +146,7 @@ class IsolatedNetwork(HostNetwork):
 
     def _names(self) -> dict[str, str]:
         found = {
-            hostname: str(topology.DATA[topology.FIRST_HOST + number])
+            hostname: str(addressing.DATA[addressing.FIRST_HOST + number])
             for number, hostname in enumerate(self._hostnames)
         }
         return dict.fromkeys(hosts.SERVICES, SERVICES) | found

@@ -1,6 +1,6 @@
 """What a plan asks of its network: `network.Config` of the SDKs (contract §4.1).
 
-Read without pydantic, which takes longer to import than an instance may wait for its first change.
+Read without pydantic: every run waits for its sidecar to start, and would wait for the import, too.
 """
 
 from __future__ import annotations

@@ -6,30 +6,26 @@ nothing gets by the control network into the data network, where a plan has its 
 
 from __future__ import annotations
 
-import struct
 from ipaddress import IPv4Address, IPv4Network
 
-from testground.sidecar import netlink
+from testground.sidecar import messages
 from testground.sidecar.layout import Request
-from testground.sidecar.netlink import attribute, number, text
 
 DNS_PORT = 53
 
-_TO_TABLE, _UNREACHABLE = 1, 7
-_DESTINATION, _INPUT, _PRIORITY, _DESTINATION_PORTS = 1, 3, 6, 24
 _FIRST = 100
 """Priority; those of the kernel's own rules are 0 and above 32,000."""
 
 
 def rules(control: int, data: IPv4Network, nameserver: IPv4Address) -> list[Request]:
     """`control` is the bridge. Of the nameserver nothing but that: it may be the machine's 127.0.0.1."""
-    ports = attribute(_DESTINATION_PORTS, struct.pack("=HH", DNS_PORT, DNS_PORT))
     server = IPv4Network(nameserver)
-    return [
-        _rule(_FIRST, data, _UNREACHABLE, text(_INPUT, str(control))),
-        _rule(_FIRST + 1, server, _TO_TABLE, ports),
-        _rule(_FIRST + 2, server, _UNREACHABLE),
+    rules = [
+        messages.rule(_FIRST, data, open=False, link=str(control)),
+        messages.rule(_FIRST + 1, server, open=True, port=DNS_PORT),
+        messages.rule(_FIRST + 2, server, open=False),
     ]
+    return [Request("a routing rule", rule) for rule in rules]
 
 
 def settings(control: int, link: str) -> dict[str, str]:
@@ -42,10 +38,3 @@ def settings(control: int, link: str) -> dict[str, str]:
         f"/proc/sys/net/ipv4/neigh/{link}/proxy_delay": "0",
         "/proc/sys/net/ipv4/icmp_ratelimit": "0",  # who cannot get out shall know it at once, and not every other time
     }
-
-
-def _rule(priority: int, to: IPv4Network, action: int, more: bytes = b"") -> Request:
-    table = netlink.MAIN_TABLE if action == _TO_TABLE else 0
-    head = netlink.ROUTE.pack(netlink.FAMILIES[4], to.prefixlen, 0, 0, table, 0, 0, action, 0)
-    body = head + attribute(_DESTINATION, to.network_address.packed) + number(_PRIORITY, priority) + more
-    return Request("a routing rule", netlink.NEW_RULE, netlink.CREATE | netlink.EXCLUSIVE, body)

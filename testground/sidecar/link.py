@@ -10,17 +10,15 @@ import socket
 import struct
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
+from typing import Any
 
-from testground.sidecar import layout, messages, netlink, rtsocket
+from testground.sidecar import messages, netlink, rtsocket
 from testground.sidecar.config import Subnet
 from testground.sidecar.messages import Address
-from testground.sidecar.netlink import HEADER, ROUTE
 from testground.sidecar.rtsocket import RoutingSocket
 
-_OUTPUT = 4
 _ARP, _REQUEST = 0x0806, 1
 _BROADCAST, _NOBODY = b"\xff" * 6, b"\0" * 6
-_HARDWARE_ADDRESS = 1
 
 
 class Link:
@@ -29,10 +27,10 @@ class Link:
     def __init__(self, kernel: RoutingSocket, name: str) -> None:
         self.name = name
         self._kernel = kernel
-        found = kernel.get(messages.link_named(name))
-        self.index: int = struct.unpack_from("=i", found, 4)[0]
+        found = netlink.decode(kernel.get(messages.link_named(name)))
+        self.index: int = found["index"]
         self._speaker: socket.socket | None = None  # kept: the kernel takes milliseconds to close one
-        self._mac = dict(rtsocket.attributes(found[16:])).get(_HARDWARE_ADDRESS, b"")
+        self._mac = bytes.fromhex((found.get_attr("IFLA_ADDRESS") or "").replace(":", ""))
 
     def set_up(self, up: bool) -> None:
         """A link that is down has no routes and no IPv6 addresses; what waits in its queues is lost."""
@@ -67,8 +65,7 @@ class Link:
 
     def lead(self, network: Subnet, gateway: IPv4Address | IPv6Address, mac: bytes) -> None:
         """Reach a network by a host on the link, which has the hardware address `mac`."""
-        known = layout.neighbour(self.index, gateway, mac)
-        self._kernel.request(netlink.message(known.kind, known.flags, known.body))
+        self._kernel.request(messages.neighbour(self.index, gateway, mac))
         self._kernel.request(messages.route_by(self.index, network, gateway))
 
     def leave(self, network: Subnet, gateway: IPv4Address | IPv6Address) -> None:
@@ -78,42 +75,35 @@ class Link:
 
     def direct_route(self, source: IPv4Interface) -> bytes:
         """The route to the network of an address, for `restore` and `remove`."""
-        return messages.direct_route(self.index, source.network, source.ip)[HEADER.size :]
+        return messages.direct_route(self.index, source.network, source.ip)
 
     def default_route(self, gateway: IPv4Address) -> bytes:
         """By a host on the link, for `restore` and `remove`."""
-        return messages.route_by(self.index, IPv4Network("0.0.0.0/0"), gateway)[HEADER.size :]
+        return messages.route_by(self.index, IPv4Network("0.0.0.0/0"), gateway)
 
     def routes(self, *, without: Collection[IPv4Address]) -> list[bytes]:
         """The IPv4 routes that leave by this link, but for those to single addresses; the default route is last."""
-        kept = [
-            route
-            for route in self._kernel.dump(messages.routes())
-            if self._is_mine(route) and _single_destination(route) not in without
-        ]
-        return sorted(kept, key=lambda route: ROUTE.unpack_from(route)[1] == 0)
+        told = [(netlink.decode(route), route) for route in self._kernel.dump(messages.routes())]
+        kept = [(found["dst_len"] == 0, route) for found, route in told if self._is_mine(found, without)]
+        return [route for _, route in sorted(kept, key=lambda pair: pair[0])]
 
     def restore(self, route: bytes) -> None:
-        self._route(netlink.NEW_ROUTE, netlink.CREATE | netlink.REPLACE, route)
+        self._request(netlink.NEW_ROUTE, netlink.CREATE | netlink.REPLACE, route)
 
     def remove(self, route: bytes) -> None:
         with rtsocket.tolerated(errno.ESRCH):
-            self._route(netlink.DELETE_ROUTE, 0, route)
+            self._request(netlink.DELETE_ROUTE, 0, route)
 
-    def _is_mine(self, route: bytes) -> bool:
-        _, _, _, _, table, _, _, kind, _ = ROUTE.unpack_from(route)
-        output = dict(rtsocket.attributes(route[ROUTE.size :])).get(_OUTPUT, b"")
-        return table == netlink.MAIN_TABLE and kind == netlink.UNICAST and output == self.index.to_bytes(4, "little")
+    def _is_mine(self, route: Any, without: Collection[IPv4Address]) -> bool:
+        if (route["table"], route["type"]) != (netlink.MAIN_TABLE, netlink.UNICAST):
+            return False
+        if route["dst_len"] == 32 and IPv4Address(route.get_attr("RTA_DST")) in without:
+            return False
+        return bool(route.get_attr("RTA_OIF") == self.index)
 
-    def _route(self, kind: int, flags: int, route: bytes) -> None:
+    def _request(self, kind: int, flags: int, route: bytes) -> None:
         """What the kernel tells of a route is what it takes to make it."""
-        self._kernel.request(netlink.message(kind, flags, route))
-
-
-def _single_destination(route: bytes) -> IPv4Address | None:
-    length = ROUTE.unpack_from(route)[1]
-    destination = dict(rtsocket.attributes(route[ROUTE.size :])).get(1, b"")
-    return IPv4Address(destination) if length == 32 and len(destination) == 4 else None
+        self._kernel.request(rtsocket.requested(kind, flags, route))
 
 
 def _raw_socket() -> socket.socket:

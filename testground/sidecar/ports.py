@@ -10,12 +10,12 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv6Address, IPv6Interface
+from ipaddress import IPv6Address, IPv6Interface, ip_network
 from pathlib import Path
 
-from testground.sidecar import layout, messages, netlink, rtsocket
+from testground.sidecar import messages, netlink, rtsocket
 from testground.sidecar.config import LinkShape
-from testground.sidecar.layout import Address, Request
+from testground.sidecar.messages import Host
 from testground.sidecar.queues import Queues
 from testground.sidecar.rtsocket import RoutingSocket
 from testground.sidecar.shaping import MOST_SEGMENTS
@@ -28,7 +28,6 @@ _DETOUR, _DETOUR_PORT = 20_000, 20_001
 """Interface indices in the hub, among those of `topology`."""
 
 _SETTLE_SECONDS, _SETTLE_PAUSE = 3.0, 0.0002
-_OPERATIONAL_STATE, _OPERATIONAL = 16, b"\6"
 _FORWARDING = {"disable_ipv6": "0", "accept_ra": "0", "forwarding": "1"}
 
 
@@ -41,12 +40,12 @@ class Ports:
         self._netns, self._bridge = netns, bridge
         self._connected: RoutingSocket | None = None
         self._queues: dict[int, Queues] = {}
-        self._addresses: dict[Port, Collection[Address]] = {}
+        self._addresses: dict[Port, Collection[Host]] = {}
         self._segments: dict[Port, int] = {}
         self._links = [bridge]
         self._speaks_ipv6 = False
 
-    def locate(self, port: Port, before: Collection[Address], now: Collection[Address]) -> None:
+    def locate(self, port: Port, before: Collection[Host], now: Collection[Host]) -> None:
         """Who is at a port has other addresses."""
         for address in now:
             self._lead(address, port)
@@ -84,31 +83,28 @@ class Ports:
 
     def _sends(self, index: int) -> bool:
         """Linux from 6.8 on takes notice when it is asked for this."""
-        found = self._kernel.get(messages.link_at(index))
-        return dict(rtsocket.attributes(found[16:])).get(_OPERATIONAL_STATE) == _OPERATIONAL
+        found = netlink.decode(self._kernel.get(messages.link_at(index)))
+        return bool(found.get_attr("IFLA_OPERSTATE") == "UP")
 
-    def _request(self, request: Request, flags: int = 0) -> None:
-        self._kernel.request(netlink.message(request.kind, request.flags | flags, request.body))
-
-    def _lead(self, address: Address, port: Port) -> None:
+    def _lead(self, address: Host, port: Port) -> None:
         """The IPv4 network has a route by the bridge, so nobody needs one who is reached that way."""
         if address.version == 6:
             self._speak_ipv6()
         link = _DETOUR if self._is_cut(port) else self._bridge
         if address.version == 6 or link == _DETOUR:
-            self._request(layout.route(link, address), netlink.REPLACE)
+            self._kernel.request(messages.direct_route(link, ip_network(address)))
         elif _DETOUR in self._links:
             self._leave(address, _DETOUR)
-        self._request(layout.neighbour(link, address, port.mac))
+        self._kernel.request(messages.neighbour(link, address, port.mac))
 
-    def _leave(self, address: Address, link: int) -> None:
+    def _leave(self, address: Host, link: int) -> None:
         with rtsocket.tolerated(errno.ESRCH):
-            self._request(layout.no_route(link, address))
+            self._kernel.request(messages.no_direct_route(link, ip_network(address)))
 
-    def _forget(self, address: Address) -> None:
+    def _forget(self, address: Host) -> None:
         for link in self._links:
             with rtsocket.tolerated(errno.ENOENT):
-                self._request(layout.no_neighbour(link, address))
+                self._kernel.request(messages.no_neighbour(link, address))
             if address.version == 6 or link == _DETOUR:
                 self._leave(address, link)
 
@@ -146,8 +142,9 @@ class Ports:
 
     def _make_detour(self) -> None:
         """From the hub to its bridge by a pair of links, of which the first cuts."""
-        self._request(layout.pair("joint", self._bridge, _DETOUR_NAME, indices=(_DETOUR_PORT, _DETOUR)))
-        self._request(layout.up(_DETOUR))
+        ends = (_DETOUR_PORT, _DETOUR)
+        self._kernel.request(messages.pair("joint", self._bridge, _DETOUR_NAME, indices=ends))
+        self._kernel.request(messages.link_up(_DETOUR))
         self._kernel.inside(self._answer_by_other_ways)
         if self._speaks_ipv6:
             self._kernel.inside(lambda: self._forward_ipv6(_DETOUR))
@@ -173,7 +170,7 @@ class Port:
         """The hub on the data link: its address and hardware address."""
         return GATEWAY.ip, self.ports.mac
 
-    def locate(self, before: Collection[Address], now: Collection[Address]) -> None:
+    def locate(self, before: Collection[Host], now: Collection[Host]) -> None:
         self.ports.locate(self, before, now)
 
     def settle(self) -> None:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from testground.sidecar.netlink import ACK, DUMP, HEADER, REQUEST
+from testground.sidecar.netlink import ACK, DUMP, REQUEST
 
 _CLONE_NEWNET = 0x40000000
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _SIOCGSKNS = 0x894C
+_HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR, _DONE = 2, 3
 _ACK_TLVS = 0x200
@@ -46,11 +47,11 @@ class RoutingSocket:
             pass
 
     def dump(self, message: bytes) -> list[bytes]:
-        """The objects that a message asks for, each without the header of its message."""
+        """The objects that a message asks for, each as a message."""
         return list(self._converse(message, REQUEST | DUMP))
 
     def get(self, message: bytes) -> bytes:
-        """The one object that a message asks for, without its header."""
+        """The one object that a message asks for, as a message."""
         return next(iter(list(self._converse(message, REQUEST | ACK))))
 
     def inside(self, call: Callable[[], T]) -> T:
@@ -66,19 +67,17 @@ class RoutingSocket:
 
     def _converse(self, message: bytes, flags: int) -> Iterator[bytes]:
         self._sequence += 1
-        _, kind, given, _, _ = HEADER.unpack_from(message)
-        header = HEADER.pack(len(message), kind, given | flags, self._sequence, 0)
-        self._socket.send(header + message[HEADER.size :])
+        self._socket.send(numbered(self._sequence, message, flags))
         while True:
-            for kind, answer_flags, sequence, body in _messages(self._socket.recv(1 << 16)):
+            for kind, answer_flags, sequence, answer in _messages(self._socket.recv(1 << 16)):
                 if sequence != self._sequence:  # the rest of an answer that was given up
                     continue
                 if kind == _ERROR:
-                    _raise_for(body, answer_flags)
+                    _raise_for(answer, answer_flags)
                     return
                 if kind == _DONE:
                     return
-                yield body
+                yield answer
 
 
 def inside(netns: int, call: Callable[[], T]) -> T:
@@ -101,6 +100,24 @@ def inside(netns: int, call: Callable[[], T]) -> T:
     return results[0]
 
 
+def numbered(sequence: int, message: bytes, flags: int = REQUEST | ACK) -> bytes:
+    """An encoded message, ready to be sent; what answers it has its number."""
+    _, kind, given, _, _ = _HEADER.unpack_from(message)
+    return _HEADER.pack(len(message), kind, given | flags, sequence, 0) + message[_HEADER.size :]
+
+
+def requested(kind: int, flags: int, message: bytes) -> bytes:
+    """Another request about the object of a message."""
+    return _HEADER.pack(len(message), kind, flags, 0, 0) + message[_HEADER.size :]
+
+
+def acknowledged(data: bytes) -> Iterator[tuple[int, int]]:
+    """The number and the error code, 0 for none, of each request that is answered here."""
+    for kind, _, sequence, answer in _messages(data):
+        if kind == _ERROR:
+            yield sequence, _code(answer)
+
+
 @contextmanager
 def tolerated(number: int) -> Iterator[None]:
     """Let the one error pass that says that all is as it should be."""
@@ -112,7 +129,7 @@ def tolerated(number: int) -> Iterator[None]:
 
 
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and content of each attribute in the tail of an object."""
+    """Type and content of each of some attributes."""
     offset = 0
     while offset + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, offset)
@@ -140,20 +157,25 @@ def _setns(netns: int) -> None:
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     offset = 0
-    while offset + HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
-        yield kind, flags, sequence, data[offset + HEADER.size : offset + length]
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+        yield kind, flags, sequence, data[offset : offset + length]
         offset += (length + 3) & ~3
 
 
-def _raise_for(body: bytes, flags: int) -> None:
-    """An acknowledgement is an error with the number 0. The echo of the request's header is 16 bytes."""
-    number = -struct.unpack_from("=i", body)[0]
+def _code(answer: bytes) -> int:
+    """An acknowledgement is an error with the number 0."""
+    return -int(struct.unpack_from("=i", answer, _HEADER.size)[0])
+
+
+def _raise_for(answer: bytes, flags: int) -> None:
+    """What follows the error number is an echo of the request's header, and what the kernel says."""
+    number = _code(answer)
     if not number:
         return
     said = ""
     if flags & _ACK_TLVS:
-        for kind, content in attributes(body[4 + HEADER.size :]):
+        for kind, content in attributes(answer[_HEADER.size + 4 + _HEADER.size :]):
             if kind == _EXT_ACK_MESSAGE:
                 said = content.rstrip(b"\0").decode("utf-8", "replace")
     raise OSError(number, f"{os.strerror(number)} ({said})" if said else os.strerror(number))

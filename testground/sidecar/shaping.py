@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import struct
+from typing import Any
 
 from testground.sidecar.config import LinkShape
-from testground.sidecar.netlink import attribute
 
 UNLIMITED = 125_000_000_000
 """Bytes per second: more than any link here carries."""
@@ -22,7 +21,6 @@ _SMALLEST_PACKET = 64
 _MOST_PACKETS = 2**31
 _TICK = 64
 """Nanoseconds in the unit of HTB's buffers and of netem's 32-bit times."""
-_SPEED = struct.Struct("=BBHhHI")
 _CELL_LOG, _ETHERNET, _CELL_ALIGN = 3, 1, -1
 _BURST_SECONDS = 1e-3
 _BURST_BYTES = 1600
@@ -35,34 +33,42 @@ def rate(shape: LinkShape) -> int:
     return min(max(shape.bandwidth // 8, 1), UNLIMITED) if shape.bandwidth else UNLIMITED
 
 
-def htb_class(shape: LinkShape) -> bytes:
+def htb_class(shape: LinkShape) -> dict[str, Any]:
     """The options of the class. The kernel computes what used to be rate tables when it knows that this is Ethernet."""
     bytes_per_second = rate(shape)
     burst = bytes_per_second * _BURST_SECONDS + _BURST_BYTES
     ticks = min(math.ceil(burst * 1e9 / bytes_per_second / _TICK), _U32)
-    speed = _SPEED.pack(_CELL_LOG, _ETHERNET, 0, _CELL_ALIGN, 0, min(bytes_per_second, _U32))
-    options = attribute(1, speed + speed + struct.pack("=5I", ticks, ticks, _QUANTUM, 0, 0))
+    speed = {
+        "": min(bytes_per_second, _U32),
+        "_cell_log": _CELL_LOG,
+        "_cell_align": _CELL_ALIGN,
+        "___reserved": _ETHERNET,
+    }
+    speeds = {f"{which}{member}": value for which in ("rate", "ceil") for member, value in speed.items()}
+    parameters = {**speeds, "buffer": ticks, "cbuffer": ticks, "quantum": _QUANTUM}
+    options: list[tuple[str, Any]] = [("TCA_HTB_PARMS", parameters)]
     if bytes_per_second > _U32:
-        whole = struct.pack("=Q", bytes_per_second)
-        options += attribute(6, whole) + attribute(7, whole)
-    return options
+        options += [("TCA_HTB_RATE64", bytes_per_second), ("TCA_HTB_CEIL64", bytes_per_second)]
+    return {"attrs": options}
 
 
-def netem(shape: LinkShape) -> bytes:
+def netem(shape: LinkShape) -> dict[str, Any]:
     """The options of the queue. All are always there: the kernel keeps what a change does not mention."""
-    options = struct.pack(
-        "=6I",
-        _ticks(shape.latency),
-        queue_packets(shape),
-        _share(shape.loss),
-        1 if shape.reorder else 0,
-        _share(shape.duplicate),
-        _ticks(shape.jitter),
-    )
-    options += attribute(1, struct.pack("=3I", 0, 0, _correlation(shape.duplicate, shape.duplicate_corr)))
-    options += attribute(3, _chance(shape.reorder, shape.reorder_corr))
-    options += attribute(4, _chance(shape.corrupt, shape.corrupt_corr))
-    return options + attribute(10, struct.pack("=q", shape.latency)) + attribute(11, struct.pack("=q", shape.jitter))
+    return {
+        "delay": _ticks(shape.latency),
+        "jitter": _ticks(shape.jitter),
+        "limit": queue_packets(shape),
+        "loss": _share(shape.loss),
+        "duplicate": _share(shape.duplicate),
+        "gap": 1 if shape.reorder else 0,
+        "attrs": [
+            ("TCA_NETEM_CORR", {"dup_corr": _correlation(shape.duplicate, shape.duplicate_corr)}),
+            ("TCA_NETEM_REORDER", _chance("reorder", shape.reorder, shape.reorder_corr)),
+            ("TCA_NETEM_CORRUPT", _chance("corrupt", shape.corrupt, shape.corrupt_corr)),
+            ("TCA_NETEM_LATENCY64", shape.latency),
+            ("TCA_NETEM_JITTER64", shape.jitter),
+        ],
+    }
 
 
 def segments(shape: LinkShape) -> int:
@@ -83,8 +89,8 @@ def _ticks(nanoseconds: int) -> int:
     return min(nanoseconds // _TICK, _U32)
 
 
-def _chance(percent: float, correlation: float) -> bytes:
-    return struct.pack("=2I", _share(percent), _correlation(percent, correlation))
+def _chance(name: str, percent: float, correlation: float) -> dict[str, int]:
+    return {f"prob_{name}": _share(percent), f"corr_{name}": _correlation(percent, correlation)}
 
 
 def _correlation(percent: float, correlation: float) -> int:

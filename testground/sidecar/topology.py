@@ -17,13 +17,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from testground.drivers import launcher
 from testground.sidecar import exits, layout
+from testground.sidecar.addressing import CONTROL, DATA, FIRST_HOST
 from testground.sidecar.layout import Channel, Request
 from testground.sidecar.ports import Port, Ports
-
-CONTROL = IPv4Network("192.18.0.0/16")
-DATA = IPv4Network("16.0.0.0/16")
-FIRST_HOST = 2
-"""The first of a network is the hub's."""
 
 PORTS = 500
 """Of one bridge. Linux allows 1023, but each takes longer to add than the one before."""
@@ -189,7 +185,7 @@ def _joined(first: int, other: int) -> list[Request]:
     here, there = _JOINTS + 2 * other, _JOINTS + 2 * other + 1
     return [
         layout.pair(f"to{other}", first, f"from{other}", indices=(here, there)),
-        layout.up(there, bridge_index=other),
+        layout.up(there, bridge=other),
     ]
 
 

@@ -4,7 +4,7 @@ import math
 import struct
 import sys
 from fractions import Fraction
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 import pytest
 from hypothesis import given
@@ -16,17 +16,12 @@ from testground.sidecar.rtsocket import attributes
 if sys.platform != "linux":
     pytest.skip("networks are shaped on Linux only", allow_module_level=True)
 
-from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-from pyroute2.netlink.rtnl.tcmsg import tcmsg
-
-from testground.sidecar import messages
+from testground.sidecar import exits, messages, netlink
 
 CREATE_EXCLUSIVE, CREATE, CREATE_REPLACE = 0x600, 0x400, 0x500
 KIND, OPTIONS = 1, 2
 ALL = 2**32 - 1
+MAC = bytes.fromhex("020010000002")
 
 
 def hexadecimal(text: str) -> bytes:
@@ -175,48 +170,147 @@ def test_an_address_comes_with_its_broadcast_address():
     """)
 
 
-def test_pyroute2_reads_the_same_in_all_of_them():
-    """It is a library that others rely on; what it would encode itself is what is sent."""
-    written = [
-        (ifinfmsg, messages.link_named("eth1"), {"attrs": [("IFLA_IFNAME", "eth1")]}),
-        (ifinfmsg, messages.link_up(5, True), {"index": 5, "flags": 1, "change": 1}),
-        (ifinfmsg, messages.link_up(5, False), {"index": 5, "flags": 0, "change": 1}),
-        (ifinfmsg, messages.link_segments(5, 7), {"index": 5, "attrs": [("IFLA_GSO_MAX_SEGS", 7)]}),
-        (rtmsg, messages.routes(), {"family": 2}),
-        (
-            rtmsg,
-            messages.direct_route(5, IPv4Network("16.0.0.0/16"), IPv4Address("16.0.0.9")),
-            {**WAY, "dst_len": 16, "scope": 253,
-             "attrs": [("RTA_DST", "16.0.0.0"), ("RTA_OIF", 5), ("RTA_PREFSRC", "16.0.0.9")]},
-        ),
-        (
-            rtmsg,
-            messages.route_by(5, IPv4Network("16.0.0.0/17"), IPv4Address("16.0.0.1")),
-            {**WAY, "dst_len": 17, "attrs": [("RTA_DST", "16.0.0.0"), ("RTA_OIF", 5), ("RTA_GATEWAY", "16.0.0.1")]},
-        ),
-        (
-            rtmsg,
-            messages.no_verdict(IPv6Network("fd00::9/128")),
-            {"family": 10, "dst_len": 128, "table": 77, "proto": 4, "attrs": [("RTA_DST", "fd00::9")]},
-        ),
-        (fibmsg, messages.ask_verdicts(6), {"family": 10, "table": 77, "action": 1, "attrs": [("FRA_PRIORITY", 77)]}),
-        (
-            ifaddrmsg,
-            messages.remove_address(5, IPv6Interface("fd00::9/64")),
-            {"family": 10, "prefixlen": 64, "index": 5,
-             "attrs": [("IFA_ADDRESS", "fd00::9"), ("IFA_LOCAL", "fd00::9"), ("IFA_FLAGS", 0x202)]},
-        ),
-        (tcmsg, messages.no_branch(5, 0x10), {"index": 5, "handle": 0x10010, "parent": 0x10000}),
-        (tcmsg, messages.no_directions(5), {"index": 5, "parent": 0x10000}),
-    ]  # fmt: skip
-    for kind, found, fields in written:
-        message = kind()
-        for name, value in fields.items():
-            message[name] = value
-        header = struct.unpack_from("=IHH", found)
-        message["header"]["type"], message["header"]["flags"] = header[1:]
-        message.encode()
-        assert found == bytes(message.data), fields
+def test_an_ipv6_address_is_there_at_once_and_leads_nowhere():
+    assert messages.add_address(5, IPv6Interface("fd00::9/64")) == hexadecimal("""
+        48000000 1400 0006 00000000 00000000
+        0a 40 00 00 05000000
+        1400 0100 fd000000000000000000000000000009
+        1400 0200 fd000000000000000000000000000009
+        0800 0800 02020000                      # IFA_F_NODAD, IFA_F_NOPREFIXROUTE
+    """)
 
 
-WAY = {"family": 2, "table": 254, "proto": 4, "type": 1}
+def test_an_address_that_leads_nowhere():
+    assert messages.add_address(2, IPv4Interface("192.18.0.2/16"), route=False) == hexadecimal("""
+        38000000 1400 0006 00000000 00000000
+        02 10 00 00 02000000
+        0800 0100 c0120002
+        0800 0200 c0120002
+        0800 0400 c012ffff
+        0800 0800 00020000
+    """)
+
+
+def test_links_are_switched_and_cut():
+    assert messages.link_up(5, False) == hexadecimal("""
+        20000000 1000 0000 00000000 00000000    # RTM_NEWLINK
+        00 00 0000 05000000 00000000 01000000   # IFF_UP is to change
+    """)
+    assert messages.link_up(7, bridge=9) == hexadecimal("""
+        28000000 1000 0000 00000000 00000000
+        00 00 0000 07000000 01000000 01000000
+        0800 0a00 09000000                      # IFLA_MASTER
+    """)
+    assert messages.link_segments(5, 7) == hexadecimal("""
+        28000000 1000 0000 00000000 00000000
+        00 00 0000 05000000 00000000 00000000
+        0800 2800 07000000                      # IFLA_GSO_MAX_SEGS
+    """)
+
+
+def test_a_veth_pair_with_one_end_in_another_namespace():
+    assert messages.pair("d5", 1010, "eth1", indices=(100_011, 3), mac=MAC, netns=42) == hexadecimal("""
+        78000000 1000 0006 00000000 00000000
+        00 00 0000 ab860100 01000000 01000000   # up
+        0700 0300 64350000                      # d5
+        0800 0a00 f2030000                      # IFLA_MASTER
+        4800 1200                               # IFLA_LINKINFO
+        0900 0100 7665746800000000              # veth
+        3800 0200 3400 0100                     # VETH_INFO_PEER
+        00 00 0000 03000000 00000000 01000000   # down
+        0900 0300 6574683100000000              # eth1
+        0a00 0100 0200100000020000
+        0800 1c00 2a000000                      # IFLA_NET_NS_FD
+    """)
+
+
+def test_a_bridge_that_keeps_quiet():
+    assert messages.bridge(10, "10", MAC) == hexadecimal("""
+        58000000 1000 0006 00000000 00000000
+        00 00 0000 0a000000 01000000 01000000
+        0700 0300 31300000
+        0a00 0100 0200100000020000
+        2400 1200
+        0b00 0100 6272696467650000              # bridge
+        1400 0200
+        0800 0100 00000000                      # IFLA_BR_FORWARD_DELAY
+        0500 1700 00000000                      # IFLA_BR_MCAST_SNOOPING
+    """)
+
+
+def test_neighbours_and_what_is_beyond_a_port():
+    assert messages.neighbour(2, IPv4Address("192.18.0.1"), MAC) == hexadecimal("""
+        30000000 1c00 0005 00000000 00000000    # RTM_NEWNEIGH, create or replace
+        02 000000 02000000 8000 00 00           # permanent
+        0800 0100 c0120001
+        0a00 0200 0200100000020000
+    """)
+    assert messages.no_neighbour(2, IPv6Address("fd00::1")) == hexadecimal("""
+        30000000 1d00 0000 00000000 00000000
+        0a 000000 02000000 0000 00 00
+        1400 0100 fd000000000000000000000000000001
+    """)
+    assert messages.beyond(7, MAC) == hexadecimal("""
+        28000000 1c00 0005 00000000 00000000
+        07 000000 07000000 4000 04 00           # AF_BRIDGE, NUD_NOARP, NTF_MASTER
+        0a00 0200 0200100000020000
+    """)
+
+
+def test_routes_on_a_link_and_by_a_gateway():
+    assert messages.direct_route(5, IPv4Network("16.0.0.0/16"), IPv4Address("16.0.0.9")) == hexadecimal("""
+        34000000 1800 0005 00000000 00000000
+        02 10 00 00 fe 04 fd 01 00000000        # main table, static, of the link, unicast
+        0800 0100 10000000
+        0800 0400 05000000
+        0800 0700 10000009                      # RTA_PREFSRC
+    """)
+    assert messages.no_route_by(5, IPv6Network("fd00::/64"), IPv6Address("fe80::1")) == hexadecimal("""
+        4c000000 1900 0000 00000000 00000000    # RTM_DELROUTE
+        0a 40 00 00 fe 04 00 01 00000000
+        1400 0100 fd000000000000000000000000000000
+        0800 0400 05000000
+        1400 0500 fe800000000000000000000000000001
+    """)
+
+
+def test_rules_for_what_leads_out():
+    rules = exits.rules(10, IPv4Network("16.0.0.0/16"), IPv4Address("10.0.0.1"))
+    assert [rule.message for rule in rules] == [
+        hexadecimal("""
+            34000000 2000 0006 00000000 00000000    # RTM_NEWRULE, create, exclusively
+            02 10 00 00 00 00 00 07 00000000        # FR_ACT_UNREACHABLE
+            0800 0100 10000000
+            0800 0600 64000000
+            0700 0300 31300000                      # what comes by the link 10
+        """),
+        hexadecimal("""
+            34000000 2000 0006 00000000 00000000
+            02 20 00 00 fe 00 00 01 00000000        # FR_ACT_TO_TBL
+            0800 0100 0a000001
+            0800 0600 65000000
+            0800 1800 35003500                      # port 53
+        """),
+        hexadecimal("""
+            2c000000 2000 0006 00000000 00000000
+            02 20 00 00 00 00 00 07 00000000
+            0800 0100 0a000001
+            0800 0600 66000000
+        """),
+    ]
+
+
+@pytest.mark.parametrize(("version", "family"), [(4, "02"), (6, "0a")])
+def test_the_rule_that_asks_the_verdicts(version, family):
+    assert messages.ask_verdicts(version) == hexadecimal(f"""
+        24000000 2000 0006 00000000 00000000
+        {family} 00 00 00 4d 00 00 01 00000000
+        0800 0600 4d000000
+    """)
+
+
+def test_what_the_kernel_tells_of_a_route():
+    route = netlink.decode(messages.direct_route(5, IPv4Network("16.0.0.9/32")))
+    assert (route["table"], route["type"], route["dst_len"]) == (netlink.MAIN_TABLE, netlink.UNICAST, 32)
+    assert (route.get_attr("RTA_DST"), route.get_attr("RTA_OIF")) == ("16.0.0.9", 5)
+    assert route.get_attr("RTA_GATEWAY") is None
