@@ -91,10 +91,10 @@ def test_a_plain_queue_takes_back_all_that_one_before_asked_for():
 
 
 def test_latencies_beyond_32_bits_of_ticks():
-    day = 86_400 * 10**9
-    fixed, options = netem(LinkShape(latency=day))
+    hour = 3600 * 10**9
+    fixed, options = netem(LinkShape(latency=hour))
     assert fixed[0] == ALL
-    assert options[10] == struct.pack("=q", day)
+    assert options[10] == struct.pack("=q", hour)
 
 
 def test_a_correlation_without_its_probability_is_dropped():
