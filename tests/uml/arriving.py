@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from testground.sidecar import measuring
+from testground.sidecar.config import LONGEST, WIDEST
 from testground.sidecar.peer import Peer
 from tests.networks import networks
 
@@ -60,9 +61,9 @@ def limits(found: dict[str, Any], here: Peer, there: Peer) -> None:
     found["doubled"] = len(measuring.arrivals(here, there, PACKETS)) - PACKETS
     here.apply(default={"latency": 20 * MILLISECOND, "reorder": 100})
     found["all_overtake_ms"] = measuring.round_trip(here, there)
-    here.apply(default={"latency": 4 * 3600 * 1000 * MILLISECOND})
-    found["four_hours"] = len(measuring.arrivals(here, there, 5))
-    here.apply(default={"latency": 2**62, "jitter": 2**31 - 1})
+    here.apply(default={"latency": 3600 * 1000 * MILLISECOND})
+    found["hour"] = len(measuring.arrivals(here, there, 5))
+    here.apply(default={"latency": LONGEST, "jitter": WIDEST})
     found["longest"] = len(measuring.arrivals(here, there, 5))
     found["busy_seconds"] = elapsed(lambda: sum(range(1_000_000)))
     here.apply()
