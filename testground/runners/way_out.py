@@ -18,6 +18,9 @@ from testground.plugins import RunInput
 from testground.sidecar.client import Sidecar
 from testground.sidecar.config import ALLOW_ALL
 
+MOST_WAITING = 4096
+"""Changes that may wait while the way out opens: a few of each instance of a large run."""
+
 _ALLOW_ALL = ALLOW_ALL.encode()
 
 
@@ -66,9 +69,15 @@ class WayOut:
             self._settle(_apply)
             wish.apply()
         else:
-            self._admit = self._waiting.append
+            self._admit = self._wait
             self._waiting.append(wish)
             self._tasks.start_soon(self._open_late)
+
+    def _wait(self, wish: Wish) -> None:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(wish)
+        else:
+            wish.refuse(f"network configuration refused: {MOST_WAITING} earlier ones wait for the way out to open")
 
     async def _open_late(self) -> None:
         try:

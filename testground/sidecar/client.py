@@ -1,18 +1,12 @@
-"""The daemon's side of the sidecar process: one per run, for as long as the run lasts.
-
-Requests go out as lines of JSON and are answered in their order; namespaces and sockets come as descriptors.
-"""
+"""The daemon's side of the sidecar process: one per run, for as long as the run lasts."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,9 +17,11 @@ import anyio
 from anyio import to_thread
 
 from testground.errors import RunError
+from testground.sidecar import conversation
+from testground.sidecar.conversation import Answer, Conversation, Heard
 
-START_DEADLINE = 30.0
-"""Seconds until the process must have made the run's hub; it takes a fraction of one."""
+END_DEADLINE = 10.0
+"""Seconds until it must have ended, by itself and then by force."""
 
 _PROGRAM = """
 import sys
@@ -34,11 +30,6 @@ from testground.sidecar import __main__
 __main__.main(int(sys.argv[1]), int(sys.argv[2]))
 """
 """With this process's modules, and never those of the directory that it happens to stand in."""
-
-_DESCRIPTORS = 253
-"""The most that one message carries."""
-
-Answer = dict[str, Any]
 
 
 class SidecarError(RunError):
@@ -65,7 +56,6 @@ class Sidecar:
     """Made by `open_sidecar`."""
 
     def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
-        self.died = anyio.Event()
         self.user: int | None = None
         """The run's user namespace; none for root."""
         self.hub = -1
@@ -74,13 +64,14 @@ class Sidecar:
         """Listens where the instances find the sync service."""
         self.redis: socket.socket
         """Listens where they find it as Redis."""
-        self._process, self._connection = process, connection
-        self._unsent = bytearray()
-        self._received = bytearray()
-        self._descriptors: deque[int] = deque()
-        self._asked: deque[Callable[[Answer, list[int]], None]] = deque()
-        self._number = 0
-        self._loop = asyncio.get_running_loop()
+        self._process = process
+        self._conversation = Conversation(connection, self._give_up)
+        self._stuck = False
+
+    @property
+    def died(self) -> anyio.Event:
+        """Set once it answers no more."""
+        return self._conversation.ended
 
     async def add(self, number: int, hostname: str) -> int:
         """Make the network of the instance `number`, from 0; the descriptor of its namespace. Raises `SidecarError`."""
@@ -113,41 +104,39 @@ class Sidecar:
         def heard(answer: Answer, _: list[int]) -> None:
             done(Change(answer.get("error", ""), answer.get("state", ""), answer.get("address", "")))
 
-        self._request({"host": hostname, "config": config}, heard)
+        self._conversation.ask({"host": hostname, "config": config}, heard)
 
     async def begin(self) -> None:
         """For `open_sidecar`. Raises `SidecarError`."""
-        self._loop.add_reader(self._connection, self._receive)
-        with anyio.move_on_after(START_DEADLINE):
-            answer, descriptors = await self._answer(self._asked.append)
-            if self.died.is_set():
-                raise SidecarError(await to_thread.run_sync(self.obituary))
-            if error := answer.get("refused") or answer.get("error"):
-                raise SidecarError(error, by_kernel="refused" in answer)
-            self.sync, self.redis = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
-            self.hub = descriptors[2]
-            self.user = descriptors[3] if len(descriptors) > 3 else None
-            return
-        raise SidecarError(f"the sidecar process has not made the run's network within {START_DEADLINE:g} seconds")
+        answer, descriptors = await self._answer(self._conversation.expect)
+        if self.died.is_set():
+            raise SidecarError(await to_thread.run_sync(self.obituary))
+        if error := answer.get("refused") or answer.get("error"):
+            raise SidecarError(error, by_kernel="refused" in answer)
+        self.sync, self.redis = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
+        self.hub = descriptors[2]
+        self.user = descriptors[3] if len(descriptors) > 3 else None
 
     def close(self) -> None:
-        """The process ends by that. Blocks until it has, at most for seconds."""
+        """Blocks until the process has ended, at most for seconds: one that waits in the kernel may never."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
+            self._process.wait(END_DEADLINE)
             return
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_DEADLINE)
 
     def disconnect(self) -> None:
-        self._loop.remove_reader(self._connection)
-        self._loop.remove_writer(self._connection)
-        self._connection.close()
-        for descriptor in (*self._descriptors, self.hub, self.user):
+        """The process ends by that. Instances may still ask while they end, and are refused."""
+        self._conversation.end()
+        for descriptor in (self.hub, self.user):
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)
 
     def obituary(self) -> str:
-        """Why it died."""
+        """Why it died. Blocks."""
+        if self._stuck:
+            return f"the sidecar process of this run has not answered for {conversation.ANSWER_DEADLINE:g} seconds"
         code = self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         assert self._process.stderr is not None
@@ -155,9 +144,9 @@ class Sidecar:
         return f"the sidecar process of this run {how}{f': {said[-1]}' if said else ''}"
 
     async def _ask(self, request: dict[str, Any]) -> tuple[Answer, list[int]]:
-        return await self._answer(lambda heard: self._request(request, heard))
+        return await self._answer(lambda heard: self._conversation.ask(request, heard))
 
-    async def _answer(self, ask: Callable[[Callable[[Answer, list[int]], None]], None]) -> tuple[Answer, list[int]]:
+    async def _answer(self, ask: Callable[[Heard], None]) -> tuple[Answer, list[int]]:
         came, answers = anyio.Event(), []
 
         def heard(answer: Answer, descriptors: list[int]) -> None:
@@ -168,49 +157,9 @@ class Sidecar:
         await came.wait()
         return answers[0]
 
-    def _request(self, request: dict[str, Any], heard: Callable[[Answer, list[int]], None]) -> None:
-        if self.died.is_set():
-            heard({"error": "the sidecar process is gone"}, [])
-            return
-        self._number += 1
-        self._asked.append(heard)
-        self._unsent += json.dumps({"id": self._number, **request}).encode() + b"\n"
-        self._send()
-
-    def _send(self) -> None:
-        with suppress(BlockingIOError, ConnectionError):
-            sent = self._connection.send(self._unsent)
-            del self._unsent[:sent]
-        if self._unsent and not self.died.is_set():
-            self._loop.add_writer(self._connection, self._send)
-        else:
-            self._loop.remove_writer(self._connection)
-
-    def _receive(self) -> None:
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self._connection, 1 << 16, _DESCRIPTORS)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data, descriptors = b"", []
-        self._descriptors.extend(descriptors)
-        if not data:
-            self._lost()
-            return
-        self._received += data
-        *lines, rest = self._received.split(b"\n")
-        self._received = rest
-        for line in lines:
-            answer = json.loads(line)
-            came = [self._descriptors.popleft() for _ in range(answer["descriptors"])]
-            self._asked.popleft()(answer, came)
-
-    def _lost(self) -> None:
-        self._loop.remove_reader(self._connection)
-        self._loop.remove_writer(self._connection)
-        self.died.set()
-        while self._asked:
-            self._asked.popleft()({"error": "the sidecar process is gone"}, [])
+    def _give_up(self) -> None:
+        self._stuck = True
+        self._process.kill()
 
 
 @asynccontextmanager
@@ -218,7 +167,6 @@ async def open_sidecar(task_id: str, instances: int) -> AsyncIterator[Sidecar]:
     """Start the process for a run and end it. Raises `SidecarError` when the run's network cannot be made."""
     ours, theirs = socket.socketpair()
     with theirs:
-        ours.setblocking(False)
         arguments = [str(theirs.fileno()), str(instances), "\n".join(sys.path)]
         process = subprocess.Popen(  # noqa: ASYNC220 – it is asyncio's watching of children that is not wanted here
             [sys.executable, "-I", "-S", "-c", _PROGRAM, *arguments],

@@ -508,6 +508,24 @@ async def test_a_sidecar_that_is_killed_while_instances_start(isolated, monkeypa
         await isolated.shell("exec sleep 1000", instances=40)
 
 
+async def test_a_sidecar_that_is_stopped_fails_its_run(isolated, monkeypatch):
+    """It neither dies nor answers, and instances on their way into the world cannot be cancelled."""
+    monkeypatch.setattr("testground.sidecar.conversation.ANSWER_DEADLINE", 0.5)
+    monkeypatch.setattr("testground.sidecar.client.END_DEADLINE", 0.5)
+    added = isolated_network.Sidecar.add
+
+    async def add(sidecar, number, hostname):
+        if number == 5:
+            os.kill(sidecar_of(isolated.run_id), signal.SIGSTOP)
+        return await added(sidecar, number, hostname)
+
+    monkeypatch.setattr(isolated_network.Sidecar, "add", add)
+    with pytest.raises(RunError, match=r"the sidecar process of this run has not answered for 0\.5 seconds"):
+        await isolated.shell("exec sleep 1000", instances=40)
+    with pytest.raises(AssertionError, match="no sidecar process"):
+        sidecar_of(isolated.run_id)
+
+
 async def test_a_sidecar_that_cannot_even_start(isolated, monkeypatch):
     monkeypatch.setattr("testground.sidecar.client._PROGRAM", "raise RuntimeError('broken')")
     with pytest.raises(RunError, match="exited with code 1: RuntimeError: broken"):
