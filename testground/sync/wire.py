@@ -14,6 +14,9 @@ MAX_MESSAGE = 32768
 MAX_ID = 64
 """Characters of a request id, so that there is a bound to what a reply adds to a payload."""
 
+MAX_ERROR = 4000
+"""Characters of an error: in a reply, quoted twice, each may take seven bytes."""
+
 CANNOT_BE_MET = " cannot be met: "
 """Marks the error replies that a dead instance causes; clients tell them from others by it."""
 
@@ -127,7 +130,12 @@ def signalled(request_id: str, seq: int) -> bytes:
 
 
 def failed(request_id: str, error: str, *, quoted: bool) -> bytes:
-    """An error reply. `quoted`: as a JSON string, the only form that sdk-rust takes (contract §3.3)."""
+    """An error reply. `quoted`: as a JSON string, the only form that sdk-rust takes (contract §3.3).
+
+    Of an error that quotes what a client has sent at length, the middle is left out.
+    """
+    if len(error) > MAX_ERROR:
+        error = f"{error[: MAX_ERROR // 2]} … {error[3 - MAX_ERROR // 2 :]}"
     return _encode(Response(request_id, error=_encode(error).decode() if quoted else error))
 
 

@@ -68,6 +68,15 @@ def test_refuses_what_is_no_request(message: bytes) -> None:
     assert (caught.value.code, caught.value.reason) == (1007, "failed to unmarshal JSON")
 
 
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("character", ["\x01", '"', "\x7f", "\N{GRINNING FACE}"])
+def test_replies_are_no_longer_than_clients_can_read(character: str, quoted: bool) -> None:
+    reply = wire.failed("\x00" * wire.MAX_ID, f"begins{character * 40_000}ends", quoted=quoted)
+    assert len(reply) <= wire.MAX_MESSAGE
+    error = wire.decode_response(reply).error
+    assert (error[1:-1] if quoted else error).startswith("begins") and error.rstrip('"').endswith("ends")
+
+
 def test_refuses_ids_that_no_reply_could_carry() -> None:
     assert wire.decode_request(b'{"id":"%b"}' % (b"x" * 64)).id == "x" * 64
     with pytest.raises(wire.WireError) as caught:
