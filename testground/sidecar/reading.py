@@ -57,7 +57,7 @@ def bounded(least: int, most: int) -> Reader[int]:
 
 
 def percentage(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN; `isnan` takes no huge whole numbers
         raise ValueError(f"{name}: a number is needed")
     return _within(name, value, 0, 100)
 

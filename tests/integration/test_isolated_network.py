@@ -360,6 +360,26 @@ await meet(init, "done")
     assert noted(isolated, "after") == ["16.0.0.2", "reached"]
 
 
+async def test_refusals_of_what_is_very_long_reach_their_instance(isolated):
+    """What is refused is quoted, and grows by that: no reply to anybody could be sent any more."""
+    await succeed(
+        isolated,
+        """
+refusals = [await refusal(init, IPv4="1.1.1." + chr(127) * 30_000 + "/8"), await refusal(init, network="other")]
+note("refusals", refusals)
+""",
+        instances=1,
+    )
+    first, second = noted(isolated, "refusals")
+    assert "Only decimal digits permitted" in first and len(first) < 5000
+    assert "unsupported network: 'other'" in second
+
+
+async def test_a_number_that_no_machine_number_holds(isolated):
+    await succeed(isolated, 'note("refusal", await refusal(init, default={"loss": 10**400}))', instances=1)
+    assert "default.loss: at most 100 is needed" in noted(isolated, "refusal")
+
+
 async def test_configurations_of_one_instance_are_applied_in_their_order(isolated):
     await succeed(
         isolated,
