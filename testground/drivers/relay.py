@@ -11,6 +11,9 @@ from anyio.abc import SocketListener, SocketStream
 
 CONNECT_SECONDS = 10.0
 
+PAUSE_SECONDS = 0.2
+"""After a connection could not be taken, mostly for want of file descriptors."""
+
 
 async def serve(listening: socket.socket, host: str, port: int, failed: Callable[[str], None]) -> None:
     """Until it is cancelled. `failed` hears each time why nobody answers at `host`; the connection is closed then."""
@@ -24,12 +27,17 @@ async def serve(listening: socket.socket, host: str, port: int, failed: Callable
             except (OSError, TimeoutError) as error:
                 failed(_reason(error))
                 return
-            async with far, anyio.create_task_group() as tasks:
-                tasks.start_soon(_pump, near, far, tasks.cancel_scope)
-                tasks.start_soon(_pump, far, near, tasks.cancel_scope)
+            async with far, anyio.create_task_group() as pumps:
+                pumps.start_soon(_pump, near, far, pumps.cancel_scope)
+                pumps.start_soon(_pump, far, near, pumps.cancel_scope)
 
-    async with await SocketListener.from_socket(listening) as listener:
-        await listener.serve(relay)
+    async with await SocketListener.from_socket(listening) as listener, anyio.create_task_group() as tasks:
+        while True:
+            try:
+                await listener.serve(relay, tasks)
+            except OSError as error:
+                failed(_reason(error))
+            await anyio.sleep(PAUSE_SECONDS)
 
 
 async def _pump(source: SocketStream, target: SocketStream, scope: anyio.CancelScope) -> None:
