@@ -38,6 +38,7 @@ def parse(url: str) -> Endpoint:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"'{url}' is not the URL of a server, such as http://localhost:8086")
+    parts.hostname.encode("idna")  # a resolver would, and raise in the middle of the run
     port = parts.port or (80 if parts.scheme == "http" else 443)
     name = parts.hostname if parts.scheme == "https" and not _local(parts.hostname) else NAME
     return Endpoint(parts.hostname, port, name, _renamed(parts, name, port))
