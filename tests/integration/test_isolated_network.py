@@ -424,6 +424,7 @@ async def test_two_runs_do_not_meet(isolated, tmp_path):
 server = await serve()
 await meet(init, "listening")
 note("reached", [await reach(f"16.0.0.{host}") for host in range(2, 5)])
+await meet(init, "done")
 """
     script = plan(isolated, body)
     other = Bench(tmp_path)
