@@ -57,7 +57,8 @@ def bounded(least: int, most: int) -> Reader[int]:
 
 
 def percentage(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # NaN; `isnan` takes no huge whole numbers
+    """Also a whole number that no float holds, which `math.isnan` would not take."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise ValueError(f"{name}: a number is needed")
     return _within(name, value, 0, 100)
 
