@@ -19,7 +19,9 @@ def test_what_instances_call_the_endpoint(url, seen, host, port):
     assert f"{endpoint.name}:{port}" in seen
 
 
-@pytest.mark.parametrize("url", ["localhost:8086", "udp://localhost:8089", "http://", "http://localhost:many", "http://a..b"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8086", "udp://localhost:8089", "http://", "http://localhost:many", "http://a..b"]
+)
 def test_what_is_no_endpoint(url):
     with pytest.raises(ValueError, match=r"URL|[Pp]ort|label"):
         metrics_endpoint.parse(url)
