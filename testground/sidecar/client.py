@@ -82,7 +82,8 @@ class Sidecar:
 
     async def listen(self, port: int) -> socket.socket:
         """A listening socket at the address of the services. Raises `SidecarError`."""
-        answer, descriptors = await self._ask({"listen": port})
+        with anyio.CancelScope(shield=True):  # the descriptor of an answer that comes later would be nobody's
+            answer, descriptors = await self._ask({"listen": port})
         if error := answer.get("error"):
             raise SidecarError(error)
         return socket.socket(fileno=descriptors[0])

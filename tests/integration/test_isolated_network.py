@@ -21,6 +21,7 @@ from testground.errors import RunError
 from testground.plugins import RunGroupInput
 from testground.runners import isolated_network
 from testground.runners.local_run import LocalExecConfig
+from testground.sidecar.client import open_sidecar
 from testground.sync.service import Member
 from tests import ordinary_user
 from tests.acceptance.processes import Running, started
@@ -551,6 +552,21 @@ async def test_a_sidecar_that_cannot_even_start(isolated, monkeypatch):
     monkeypatch.setattr("testground.sidecar.client._PROGRAM", "raise RuntimeError('broken')")
     with pytest.raises(RunError, match="exited with code 1: RuntimeError: broken"):
         await isolated.shell(OK)
+
+
+async def test_a_run_that_ends_while_the_sidecar_opens_a_port_keeps_no_descriptor():
+    if not (await isolated_network.possible())[0]:
+        pytest.skip("instances cannot have isolated networks here")
+    async with open_sidecar("test", 1) as sidecar:
+        with sidecar.sync, sidecar.redis:
+            before, opened = set(os.listdir("/proc/self/fd")), []
+            with anyio.CancelScope() as run:
+                run.cancel()
+                opened.append(await sidecar.listen(8000))
+            opened.append(await sidecar.listen(8001))
+            for listening in opened:
+                listening.close()
+            assert set(os.listdir("/proc/self/fd")) == before
 
 
 async def test_an_instance_that_dies_within_a_change_of_its_network(isolated):
