@@ -18,6 +18,8 @@ REDIS = "testground-redis"
 SERVICES = (SYNC_SERVICE, REDIS)
 NETWORKS = (addressing.CONTROL, addressing.DATA, slirp.NETWORK)
 
+MACHINE = IPv4Address("127.0.0.1")
+
 RESOLVE_SECONDS = 15.0
 """For all names together. A nameserver that is down takes a system ten."""
 
@@ -40,8 +42,12 @@ def parse(values: Sequence[str]) -> list[Host]:
         host = _parse(value)
         if host.name in SERVICES:
             raise ValueError(f"'{value}': {host.name} is a service of the run")
+        if host.name == "localhost":
+            raise ValueError(f"'{value}': localhost is the instance itself; name the service, as in 'web=127.0.0.1'")
         if host.address and (reason := _unfit(host.address)):
             raise ValueError(f"'{value}': {reason}")
+        if host.address and host.address.is_loopback and host.address != MACHINE:
+            raise ValueError(f"'{value}': of this machine's loopback addresses, {MACHINE} can be reached")
         if found.setdefault(host.name, host) != host:
             raise ValueError(f"'{value}': {host.name} has another address in the same list")
     return list(found.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 
 from testground.errors import NetworkError
 from testground.sidecar.config import Filter, LinkRule, LinkShape, NetworkConfig, Subnet
@@ -58,9 +58,9 @@ class Instance:
     ) -> None:
         """`netns` is the namespace's file descriptor; it is not kept. `port` is the other end of the data link.
 
-        `services` stay reachable through the control link whatever a plan asks for, and so do `hosts`, which are
-        reached by routes that exist. `taken` is shared by the run's
-        instances: who has which data address, by hostname; it is kept up to date here. Raises `NetworkError`.
+        `services` stay reachable through the control link whatever a plan asks for, and so do `hosts`, by routes that
+        exist, unless a rule is for exactly that address. `taken` is shared by the run's instances: who has which data
+        address, by hostname; it is kept up to date here. Raises `NetworkError`.
         """
         self._hostname = hostname
         self._control_info, self._data_info = control, data
@@ -213,7 +213,8 @@ class Instance:
         filters |= {subnet: rule.filter for subnet, rule in state.rules.items()}
         if not any(filters.values()):
             return {}
-        return filters | {self._control_info.address.network: Filter.ACCEPT}
+        hosts: dict[Subnet, Filter] = dict.fromkeys(map(IPv4Network, self._hosts), Filter.ACCEPT)
+        return hosts | filters | {self._control_info.address.network: Filter.ACCEPT}
 
     def _undo(self, wanted: _State, before: _State) -> str:
         try:

@@ -38,6 +38,8 @@ BAD = {
     "a=192.18.0.7": "192.18.0.7 lies in 192.18.0.0/16, a network of the run itself",
     "a=192.0.2.3": "192.0.2.3 lies in 192.0.2.0/24, a network of the run itself",
     "testground-sync-service": "testground-sync-service is a service of the run",
+    "a=127.0.0.2": "of this machine's loopback addresses, 127.0.0.1 can be reached",
+    "localhost": "localhost is the instance itself; name the service, as in 'web=127.0.0.1'",
 }
 
 
