@@ -133,6 +133,8 @@ class Session:
         topic = self._topic(publish.topic)
         if excess := _excess(tail):
             self.fail(request_id, excess)
+        elif topic.hostname and self.member is not None and self.member.run_id != topic.run.id:
+            self.fail(request_id, "network configuration refused: that is an instance of another run")
         elif topic.hostname and topic.run.on_config is not None:
             judged = partial(self._publish_judged, request_id, self._binary, topic, publish, tail)
             topic.run.on_config(topic.hostname, bytes(publish.payload), judged)

@@ -395,6 +395,17 @@ def test_network_configurations_that_nobody_would_apply_are_refused(binary: bool
     assert peer.publish(PREFIX + "topics:networks", 1)[0]["error"] == ""
 
 
+def test_nobody_configures_the_network_of_another_run() -> None:
+    service, asked = Service(), []
+    mine, other = Member("r1", "g", 0), Member("r2", "g", 0)
+    for member in (mine, other):
+        service.begin_run(member.run_id, [member], lambda *_: None, on_config=lambda *config: asked.append(config))
+    publish = {"topic": PREFIX + "topics:network:host", "payload": {}}
+    [reply] = Peer(service, other).ask("p", publish=publish)
+    assert reply["error"] == "network configuration refused: that is an instance of another run"
+    assert Peer(service, mine).ask("p", publish=publish) == [] and len(asked) == 1
+
+
 def test_the_publisher_of_a_network_configuration_gets_its_reply_when_it_is_in_force() -> None:
     service, asked = Service(), []
     service.begin_run("r1", [], lambda *_: None, on_config=lambda *config: asked.append(config))
