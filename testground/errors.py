@@ -177,8 +177,16 @@ def in_words(problem: Mapping[str, Any]) -> str:
     for bound, words in _BOUNDS.items():
         if bound in problem.get("ctx", {}):
             return f"{words.format(problem['ctx'][bound])} is needed"
+    if problem["type"] == "literal_error":
+        return _none_of(str(problem["input"]), problem["ctx"]["expected"])
     needed = _NEEDED.get(str(problem["type"]).partition("_")[0])
     return f"{needed} is needed" if needed else str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _none_of(value: str, expected: str) -> str:
+    """`expected` is pydantic's: quoted words with commas and an "or" between them."""
+    words = expected.split("'")[1::2]
+    return f"'{value[:100]}' is not {expected}{did_you_mean(value, words)}"
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

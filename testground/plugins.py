@@ -207,14 +207,28 @@ def configure(
 
     Warns about unknown keys with the nearest valid name. Raises `RequestError` for a value of the wrong type.
     """
+    merged = _merged(layers)
+    known = {field.alias or name for name, field in model.model_fields.items()}
+    for key in sorted(merged.keys() - known):
+        output.warn(f"{component}: unknown option '{key}'{did_you_mean(key, known)}")
+    return _read(component, model, merged)
+
+
+def check(component: str, model: type[ComponentConfig], layers: Sequence[dict[str, Any] | None]) -> None:
+    """Raises what `configure` would: early, before anything is built."""
+    _read(component, model, _merged(layers))
+
+
+def _merged(layers: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
         merged.update(layer or {})
     for decorative in ("enabled", "disabled"):
         merged.pop(decorative, None)
-    known = {field.alias or name for name, field in model.model_fields.items()}
-    for key in sorted(merged.keys() - known):
-        output.warn(f"{component}: unknown option '{key}'{did_you_mean(key, known)}")
+    return merged
+
+
+def _read(component: str, model: type[ComponentConfig], merged: dict[str, Any]) -> ComponentConfig:
     try:
         return model.model_validate(merged)
     except ValidationError as error:

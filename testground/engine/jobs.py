@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from anyio import to_thread
 
@@ -68,6 +69,8 @@ async def prepare_run(workshop: Workshop, job: Job) -> Composition:
     prepared, warnings = await to_thread.run_sync(_prepare, composition, manifest, run_id)
     for warning in warnings:
         job.output.warn(warning)
+    runner = plugins.runner(runner_id)
+    plugins.check(runner.id, runner.config_model, _options(prepared, runner.id, env))
     if to_build:
         artifacts = await _build_for_run(workshop, job, composition, manifest, to_build)
         for group in prepared.groups or []:
@@ -89,9 +92,7 @@ async def run(workshop: Workshop, job: Job, composition: Composition) -> RunResu
     framed = prepare.frame_for_run(composition, run_id)
     runner = plugins.runner(framed.global_.runner)
     await _check_health(runner, env, output)
-    config = plugins.configure(
-        runner.id, runner.config_model, [framed.global_.run_config, env.runners.get(runner.id)], output
-    )
+    config = plugins.configure(runner.id, runner.config_model, _options(framed, runner.id, env), output)
     case = framed.global_.case.replace("/", "-")
     plan = framed.global_.plan.replace("/", "-")
     chosen = (framed.runs or [Run()])[0]
@@ -115,6 +116,11 @@ async def run(workshop: Workshop, job: Job, composition: Composition) -> RunResu
     result = _proven(result, groups, output)
     output.info(f"run finished with {result}", run_id=job.task_id)
     return result
+
+
+def _options(composition: Composition, runner_id: str, env: EnvConfig) -> list[dict[str, Any] | None]:
+    """What is said about a runner, highest precedence first."""
+    return [composition.global_.run_config, env.runners.get(runner_id)]
 
 
 def _proven(result: RunResult, groups: Sequence[RunGroupInput], output: Output) -> RunResult:

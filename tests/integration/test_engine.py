@@ -166,6 +166,15 @@ async def test_deferred_errors_cancel_the_task(tmp_path, request_, cause):
     assert cause in text
 
 
+async def test_a_bad_option_of_the_runner_is_told_before_anything_is_built(tmp_path):
+    env, request = _env(tmp_path), _run(build_groups=[0])
+    request.composition.global_.run_config = {"network": "isolatd"}
+    async with _engine(env) as engine:
+        task, text = await _wait(engine, engine.queue_run(request, MANIFEST, _sources(env, OK)))
+    assert task.error.endswith("local:exec: network: 'isolatd' is not 'host' or 'isolated'; did you mean 'isolated'?")
+    assert "build" not in text.lower()
+
+
 async def test_disabled_runner(tmp_path):
     env = _env(tmp_path)
     env.home.env_file.write_text('[runners."local:exec"]\ndisabled = true\n')

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
 import pytest
@@ -56,6 +56,7 @@ class Model(pydantic.BaseModel):
     pair: tuple[str, ...] = ()
     table: dict[str, int] = {}
     below: Model | None = None
+    word: Literal["host", "isolated"] = "host"
     odd: Annotated[str, pydantic.AfterValidator(lambda value: int(value) and value)] = ""
 
 
@@ -74,6 +75,7 @@ class Model(pydantic.BaseModel):
         ("pair", "x", "a list is needed"),
         ("table", [], "a table is needed"),
         ("below", 3, "a table is needed"),
+        ("word", "isolatd", "'isolatd' is not 'host' or 'isolated'; did you mean 'isolated'?"),
         ("odd", "x", "invalid literal for int() with base 10: 'x'"),
     ],
 )
