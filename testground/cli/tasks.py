@@ -130,6 +130,8 @@ def healthcheck(
         report = daemon.client.healthcheck(runner, fix=fix, on_progress=show)
     here.output.line(f"finished checking runner {runner}")
     here.output.line(str(report))
+    if report.checks_failed and not fix and report.fixes:
+        here.output.note(f"'testground healthcheck --runner {runner} --fix' mends what it can; a run does so, too")
     if report.checks_failed or report.fixes_failed:
         raise typer.Exit(EXIT_FAILED)
 

@@ -120,6 +120,7 @@ def test_healthcheck(cli: Any, fake_daemon: Any) -> None:
     fixes = [{"Name": "bad", "Status": "ok", "Message": "fixed it"}]
     fake_daemon.result("/healthcheck", {"Checks": checks, "Fixes": fixes})
     fake_daemon.result("/healthcheck", {"Checks": checks, "Fixes": None})
+    fake_daemon.result("/healthcheck", {"Checks": checks, "Fixes": [{"Name": "bad", "Status": "omitted"}]})
     result = cli("healthcheck", "--runner", "local:exec", "--fix")
     assert result.status == 0
     assert result.lines[-6:] == [
@@ -132,7 +133,10 @@ def test_healthcheck(cli: Any, fake_daemon: Any) -> None:
     ]
     result = cli("healthcheck", "--runner", "local:exec")
     assert (result.status, result.lines[-1]) == (1, "No fixes applied.")
-    assert [sent["fix"] for sent in fake_daemon.sent("/healthcheck")] == [True, False]
+    result = cli("healthcheck", "--runner", "local:exec")
+    assert (result.status, result.lines[-1]) == (1, "- bad: omitted; ")
+    assert "'testground healthcheck --runner local:exec --fix' mends what it can" in result.err
+    assert [sent["fix"] for sent in fake_daemon.sent("/healthcheck")] == [True, False, False]
 
 
 @pytest.mark.parametrize(
