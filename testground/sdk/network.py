@@ -88,13 +88,13 @@ class NetworkClient:
         None to take it back. Where the runner's sidecar is the original's, it does nothing.
 
         `rules` are what is different towards subnets and peers, in place of earlier ones: `LinkRule.to(peer,
-        latency="200ms")`. `enable=False` unplugs the instance. `ipv4` and `ipv6` give it another address;
-        `routing_policy` is `allow_all` or `deny_all`.
+        latency="200ms")`. `enable=False` unplugs the instance. `ipv4` and `ipv6` give it another address,
+        None keeps the one there is; `routing_policy` is `allow_all` or `deny_all`.
 
         With a `callback_state`, the call waits until `callback_target` instances, or else all, have named that state
         and are configured. Without one it waits for its own change only.
         """
-        if "ipv4" in change:
+        if change.get("ipv4") is not None:
             change["ipv4"] = with_mask(change["ipv4"], self._env.subnet)
         fields, callback = _apart(change)
         await self._change(lambda link: link.changed(fields), *callback)

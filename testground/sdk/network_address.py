@@ -35,10 +35,12 @@ def addresses() -> list[str]:
     return found
 
 
-def with_mask(text: str, subnet: IPv4Network | None) -> str:
+def with_mask(text: object, subnet: IPv4Network | None) -> str:
     """An IPv4 address to be given, with the mask of the data network if it has none. Raises `ValueError`."""
     from ipaddress import IPv4Interface
 
+    if not isinstance(text, str):
+        raise ValueError(f"ipv4 is {text!r}: it is a text such as '16.0.1.1/16'")
     try:
         interface = IPv4Interface(text if "/" in text or subnet is None else f"{text}/{subnet.prefixlen}")
     except ValueError as error:

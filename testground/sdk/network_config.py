@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from testground.sdk.network_shape import FilterAction, LinkRule, LinkShape, check_cidr
+from testground.sdk.network_shape import FilterAction, LinkRule, LinkShape, check_cidr, listed
+from testground.sdk.network_units import truth
 
 DEFAULT_NETWORK = "default"
 
@@ -48,6 +49,17 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if not self.callback_state:
             raise ValueError("failed to configure network; no callback state provided")
+        if not isinstance(self.callback_state, str):
+            raise ValueError(f"callback_state is {self.callback_state!r}: it is a text, the same for all who wait")
+        if isinstance(self.callback_target, bool) or not isinstance(self.callback_target, int):
+            raise ValueError(f"callback_target is {self.callback_target!r}: it is a whole number, 0 for all instances")
+        truth("enable", self.enable)
+        for name in ("default", "ingress"):
+            if not isinstance(getattr(self, name), LinkShape):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}: it is a LinkShape, such as LinkShape(latency=0.1)"
+                )
+        object.__setattr__(self, "rules", listed(self.rules))  # not the caller's list, which may change
         if self.ipv4 is not None:
             check_cidr("ipv4", self.ipv4)
         if self.ipv6:

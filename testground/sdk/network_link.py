@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from testground.errors import did_you_mean
 from testground.sdk.network_config import NetworkConfig, RoutingPolicy
-from testground.sdk.network_shape import FilterAction, LinkRule, LinkShape, Shaping
-from testground.sdk.network_units import chosen
+from testground.sdk.network_shape import FilterAction, LinkRule, LinkShape, Shaping, listed
+from testground.sdk.network_units import chosen, truth
 
 if TYPE_CHECKING:
     from testground.sdk.network_shape import Subnet
@@ -30,8 +30,8 @@ class LinkChange(Shaping, total=False):
 class Configuration(LinkChange, total=False):
     """A change that may give addresses, too."""
 
-    ipv4: str
-    ipv6: str
+    ipv4: str | None
+    ipv6: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,13 +54,16 @@ class Link:
         """By the members of `Configuration`. Raises `ValueError`, and `TypeError` for an unknown one."""
         for name in change:
             if name not in Configuration.__annotations__:
-                raise TypeError(f"a link has no '{name}'{did_you_mean(name, Configuration.__annotations__)}")
+                raise TypeError(f"a link has no '{name}'{did_you_mean(str(name), Configuration.__annotations__)}")
         fields = dict(change)
-        changes: dict[str, Any] = {name: fields.pop(name) for name in ("enable", "ipv4", "ipv6") if name in fields}
+        addresses = {name: fields.pop(name, None) for name in ("ipv4", "ipv6")}
+        changes: dict[str, Any] = {name: address for name, address in addresses.items() if address is not None}
+        if "enable" in fields:
+            changes["enable"] = truth("enable", fields.pop("enable"))
         if "ingress" in fields:
             changes["ingress"] = _arriving(fields.pop("ingress"))
         if "rules" in fields:
-            changes["rules"] = tuple(fields.pop("rules"))
+            changes["rules"] = listed(fields.pop("rules"))
         if "routing_policy" in fields:
             changes["routing_policy"] = chosen("routing_policy", fields.pop("routing_policy"), RoutingPolicy)
         return dataclasses.replace(self, shape=self.shape.changed(fields), **changes)
@@ -118,6 +121,8 @@ class Link:
 
 def _arriving(wanted: LinkShape | Mapping[str, object] | None) -> LinkShape:
     """A filter would have to be the senders'."""
+    if wanted is not None and not isinstance(wanted, (LinkShape, Mapping)):
+        raise ValueError(f"ingress is {wanted!r}: it is a dict such as {{'latency': '50ms'}}, or None to take it back")
     shape = wanted if isinstance(wanted, LinkShape) else LinkShape().changed(wanted or {})
     if shape.filter is not FilterAction.ACCEPT:
         raise ValueError(

@@ -63,6 +63,8 @@ def rules_against(peers: Iterable[NetworkPeer], action: FilterAction) -> tuple[L
 
 
 def _members(side: Side, peers: Sequence[NetworkPeer]) -> set[NetworkPeer]:
+    if not isinstance(side, (str, NetworkPeer, Iterable)):
+        raise ValueError(f"a side is {side!r}: it is a group's id, a peer from meet(), or a list of these")
     if not isinstance(side, (str, NetworkPeer)):
         return set().union(*(_members(part, peers) for part in side))
     if isinstance(side, NetworkPeer):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict
 
 from testground.errors import did_you_mean
 from testground.sdk import network_units as units
@@ -73,7 +73,11 @@ class LinkShape:
     duplicate: float = 0
     duplicate_corr: float = 0
 
+    _for_text: ClassVar = "; LinkShape.of reads texts"
+
     def __post_init__(self) -> None:
+        for name, unit in _UNITS.items():
+            units.number(name, getattr(self, name), unit, self._for_text)
         for name in ("latency", "jitter", "bandwidth"):
             value = getattr(self, name)
             if value < 0:
@@ -83,6 +87,8 @@ class LinkShape:
         for name in _PERCENTAGES:
             if not 0 <= getattr(self, name) <= 100:
                 raise ValueError(f"{name} is {getattr(self, name)}: it is a percentage, 0 to 100")
+        if self.filter not in tuple(FilterAction):
+            raise ValueError(f"filter is {self.filter!r}: it is a FilterAction, such as FilterAction.DROP")
 
     @classmethod
     def of(cls, **shaping: Unpack[Shaping]) -> LinkShape:
@@ -109,8 +115,8 @@ class LinkShape:
     def wire(self) -> dict[str, Any]:
         """Durations in whole nanoseconds, whole percentages without a fraction."""
         return {
-            "latency": round(self.latency * 1e9),
-            "jitter": round(self.jitter * 1e9),
+            "latency": round(float(self.latency) * 1e9),
+            "jitter": round(float(self.jitter) * 1e9),
             "bandwidth": int(self.bandwidth),
             "filter": int(self.filter),
             **{name: _plain(getattr(self, name)) for name in _PERCENTAGES},
@@ -127,6 +133,8 @@ class LinkRule(LinkShape):
 
     subnet: str
     """CIDR, such as `16.0.0.9/32`."""
+
+    _for_text: ClassVar = "; LinkRule.to reads texts"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,16 +166,35 @@ def read(shaping: Mapping[str, object]) -> dict[str, Any]:
     """The members of `Shaping` as numbers. Raises `ValueError`, and `TypeError` for an unknown one."""
     for name in shaping:
         if name not in _READERS:
-            raise TypeError(f"a link has no '{name}'{did_you_mean(name, _READERS)}")
+            raise TypeError(f"a link has no '{name}'{did_you_mean(str(name), _READERS)}")
     return {name: _READERS[name](name, value) for name, value in shaping.items()}
 
 
-def check_cidr(name: str, text: str) -> None:
+def listed(rules: object) -> tuple[LinkRule, ...]:
+    """Of any iterable. Raises `ValueError` for what is none, and for members that are no rules."""
+    if isinstance(rules, LinkRule):
+        raise ValueError(
+            f"rules is one rule, towards {rules.subnet}: it is a list of rules, such as [LinkRule.to(...)]"
+        )
+    if isinstance(rules, (str, bytes, Mapping)) or not isinstance(rules, Iterable):
+        raise ValueError(f"rules is {rules!r}: it is a list of rules, such as [LinkRule.to(peer, latency='200ms')]")
+    found = tuple(rules)
+    for at, rule in enumerate(found):
+        if not isinstance(rule, LinkRule):
+            raise ValueError(f"rules[{at}] is {rule!r}: it is a LinkRule, such as LinkRule.to(peer, latency='200ms')")
+    return found
+
+
+def check_cidr(name: str, text: object) -> None:
     from ipaddress import ip_interface
 
+    if not isinstance(text, str):
+        raise ValueError(f"{name} is {text!r}: it is a text such as '{_CIDRS[name]}'")
     if "/" not in text:
         length = {"ipv4": 16, "ipv6": 64}.get(name, 128 if ":" in text else 32)
         raise ValueError(f"{name} is '{text}': it needs a mask, such as {text}/{length}")
+    if "%" in text:
+        raise ValueError(f"{name} is '{text}': it has a scope; write it without '%' and what follows up to the mask")
     try:
         ip_interface(text)
     except ValueError as error:
@@ -175,6 +202,13 @@ def check_cidr(name: str, text: str) -> None:
 
 
 _PERCENTAGES = ("loss", "corrupt", "corrupt_corr", "reorder", "reorder_corr", "duplicate", "duplicate_corr")
+_UNITS = {
+    "latency": "seconds",
+    "jitter": "seconds",
+    "bandwidth": "bits per second",
+    **dict.fromkeys(_PERCENTAGES, "percent"),
+}
+_CIDRS = {"ipv4": "16.0.1.1/16", "ipv6": "fd00::2/64", "subnet": "16.0.0.9/32"}
 
 
 def _filter(name: str, value: FilterAction | str) -> FilterAction:
@@ -203,4 +237,4 @@ def _subnet(target: object) -> str:
 
 
 def _plain(value: float) -> int | float:
-    return int(value) if float(value).is_integer() else value
+    return int(value) if float(value).is_integer() else float(value)

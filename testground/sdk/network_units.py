@@ -30,7 +30,9 @@ FASTEST = 2**64 - 1
 
 def seconds(name: str, value: float | str) -> float:
     """From `100ms`, `1.5 s`, `1m30s`."""
-    found = _duration(name, value) if isinstance(value, str) else value
+    found = (
+        _duration(name, value) if isinstance(value, str) else number(name, value, "seconds, or a text such as 100ms")
+    )
     if found > LONGEST:
         raise ValueError(f"{name} is {value!r}: the longest that a link can have is {LONGEST:.0f}s, or 71m34s")
     return found
@@ -38,7 +40,12 @@ def seconds(name: str, value: float | str) -> float:
 
 def bits_per_second(name: str, value: float | str) -> int:
     """From `20Mbit`, `2.5 Gbit/s`, `1Mibit`; bit, K, M, G and T count in thousands, Ki, Mi, Gi and Ti in 1024."""
-    found = _bits(name, value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        found: float = _bits(name, value)
+    else:
+        found = number(name, value, "bits per second, or a text such as 20Mbit")
+    if found < 0:
+        raise ValueError(f"{name} is {value!r}: it cannot be negative")
     if found != found or found > FASTEST:
         raise ValueError(f"{name} is {value!r}: the most is {FASTEST} bits per second")
     if int(found) != found:
@@ -49,11 +56,24 @@ def bits_per_second(name: str, value: float | str) -> int:
 def percent(name: str, value: float | str) -> float:
     """From `1%`, `0.05 %`."""
     if not isinstance(value, str):
-        return value
+        return number(name, value, "percent, or a text such as 1%")
     match = re.fullmatch(rf"(-?{_NUMBER})\s*%", value.strip(), re.ASCII)
     if match is None:
         raise ValueError(f"{name} is {value!r}: it is a percentage with its sign, such as 1%")
     return float(match[1])
+
+
+def number(name: str, value: object, unit: str, hint: str = "") -> float:
+    """What counts as a number, NumPy's among them: the value itself."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise ValueError(f"{name} is {value!r}: it is a number of {unit}{hint}")
+    return value  # type: ignore[return-value]
+
+
+def truth(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}: it is True or False")
+    return value
 
 
 def chosen(name: str, value: Choice | str, choices: type[Choice]) -> Choice:

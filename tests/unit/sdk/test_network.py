@@ -96,6 +96,22 @@ async def test_without_a_sidecar(make_env: MakeEnv, capsys: pytest.CaptureFixtur
     assert client.get_data_network_ip() == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [(5, "ipv4 is 5: it is a text such as '16.0.1.1/16'"), ("17.0.0.1", "ipv4 is '17.0.0.1': it is not in the data")],
+)
+async def test_addresses_that_cannot_be_given(make_env: MakeEnv, address: Any, complaint: str) -> None:
+    client = NetworkClient(NoSync(), make_env())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"^{re.escape(complaint)}"):
+        await client.configure(ipv4=address)
+
+
+async def test_no_address_keeps_the_one_there_is(make_env: MakeEnv, capsys: pytest.CaptureFixture[str]) -> None:
+    client = NetworkClient(NoSync(), make_env())  # type: ignore[arg-type]
+    await client.configure(ipv4=None, ipv6=None)
+    assert "ignoring a network configuration" in capsys.readouterr().out
+
+
 def test_the_address_in_the_data_network(make_env: MakeEnv) -> None:
     env = make_env(TEST_SIDECAR="true", TEST_SUBNET="127.0.0.0/8")
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Any
 
@@ -165,6 +167,71 @@ def test_of_and_to_read_texts() -> None:
         (lambda: LinkRule.to("16.0.0.0/8", filter="block"), ValueError, "filter is 'block': there is no such thing"),
         (lambda: Link().changed({"enabled": True}), TypeError, "a link has no 'enabled'; did you mean 'enable'?"),
         (
+            lambda: Link().changed({"rules": ["16.0.0.3"]}),
+            ValueError,
+            "rules[0] is '16.0.0.3': it is a LinkRule, such as LinkRule.to(peer, ",
+        ),
+        (
+            lambda: Link().changed({"rules": [{"subnet": "16.0.0.3/32"}]}),
+            ValueError,
+            "rules[0] is {'subnet': '16.0.0.3/32'}: it is a LinkRule",
+        ),
+        (
+            lambda: Link().changed({"rules": LinkRule.to("16.0.0.3")}),
+            ValueError,
+            "rules is one rule, towards 16.0.0.3/32: it is a list of rules",
+        ),
+        (lambda: Link().changed({"rules": "16.0.0.3"}), ValueError, "rules is '16.0.0.3': it is a list of rules"),
+        (lambda: Link().changed({"rules": {"subnet": 1}}), ValueError, "rules is {'subnet': 1}: it is a list of rules"),
+        (lambda: Link().changed({"rules": None}), ValueError, "rules is None: it is a list of rules"),
+        (lambda: NetworkConfig(callback_state="s", rules=["x"]), ValueError, "rules[0] is 'x': it is a LinkRule"),
+        (lambda: Link().changed({"ingress": "5ms"}), ValueError, "ingress is '5ms': it is a dict such as "),
+        (lambda: Link().changed({"ingress": 0}), ValueError, "ingress is 0: it is a dict such as "),
+        (lambda: Link().changed({1: 2}), TypeError, "a link has no '1'"),
+        (lambda: Link().changed({"ingress": {1: 2}}), TypeError, "a link has no '1'"),
+        (lambda: Link().changed({"enable": None}), ValueError, "enable is None: it is True or False"),
+        (lambda: Link().changed({"enable": 1}), ValueError, "enable is 1: it is True or False"),
+        (
+            lambda: Link().changed({"routing_policy": None}),
+            ValueError,
+            "routing_policy is None: there is no such thing",
+        ),
+        (lambda: LinkShape.of(latency=None), ValueError, "latency is None: it is a number of seconds, or a text such"),
+        (
+            lambda: LinkShape.of(bandwidth=[]),
+            ValueError,
+            "bandwidth is []: it is a number of bits per second, or a text",
+        ),
+        (lambda: LinkShape.of(loss=True), ValueError, "loss is True: it is a number of percent, or a text such as 1%"),
+        (lambda: LinkShape.of(filter=None), ValueError, "filter is None: there is no such thing; there is: accept, "),
+        (
+            lambda: LinkShape(latency="1s"),
+            ValueError,
+            "latency is '1s': it is a number of seconds; LinkShape.of reads texts",
+        ),
+        (
+            lambda: LinkRule(subnet="16.0.0.3/32", loss="1%"),
+            ValueError,
+            "loss is '1%': it is a number of percent; LinkRule.to reads texts",
+        ),
+        (lambda: LinkShape(filter="drop"), ValueError, "filter is 'drop': it is a FilterAction"),
+        (lambda: LinkRule(subnet=None), ValueError, "subnet is None: it is a text such as '16.0.0.9/32'"),
+        (lambda: LinkRule(subnet="fe80::1%eth0/64"), ValueError, "subnet is 'fe80::1%eth0/64': it has a scope"),
+        (
+            lambda: NetworkConfig(callback_state="s", ipv6="fd00::1%eth0/64"),
+            ValueError,
+            "ipv6 is 'fd00::1%eth0/64': it has a scope",
+        ),
+        (lambda: NetworkConfig(callback_state="s", ipv6=5), ValueError, "ipv6 is 5: it is a text such as 'fd00::2/64'"),
+        (lambda: NetworkConfig(callback_state=5), ValueError, "callback_state is 5: it is a text"),
+        (
+            lambda: NetworkConfig(callback_state="s", callback_target="3"),
+            ValueError,
+            "callback_target is '3': it is a ",
+        ),
+        (lambda: NetworkConfig(callback_state="s", enable=None), ValueError, "enable is None: it is True or False"),
+        (lambda: NetworkConfig(callback_state="s", default={}), ValueError, "default is {}: it is a LinkShape"),
+        (
             lambda: Link().changed({"routing_policy": "deny"}),
             ValueError,
             "routing_policy is 'deny': there is no such thing; did you mean 'deny_all'?",
@@ -179,6 +246,20 @@ def test_of_and_to_read_texts() -> None:
 def test_what_cannot_be_asked_for(make: Callable[[], object], error: type[Exception], complaint: str) -> None:
     with pytest.raises(error, match=f"^{re.escape(complaint)}"):
         make()
+
+
+def test_no_address_keeps_the_one_there_is() -> None:
+    link = Link(ipv4="16.0.0.4/16", ipv6="fd00::4/64")
+    assert link.changed({"ipv4": None, "ipv6": None}) == link
+
+
+def test_rules_of_any_iterable() -> None:
+    rule = LinkRule.to("16.0.0.9")
+    assert Link().changed({"rules": {rule}}).rules == Link().changed({"rules": iter([rule])}).rules == (rule,)
+
+
+def test_numbers_of_other_kinds() -> None:
+    assert LinkShape.of(latency=Decimal("0.1"), loss=Fraction(1, 2)).wire() == LinkShape(latency=0.1, loss=0.5).wire()
 
 
 def test_many_rules_fit_into_a_message() -> None:

@@ -41,6 +41,7 @@ def test_the_other_sides(sides: tuple[Side, ...], me: NetworkPeer, others: list[
     [
         ((), "no sides: a partition needs groups or instances"),
         (("left", "b"), "no instance is in group 'left'; there is: a, b, c"),
+        ((None,), "a side is None: it is a group's id, a peer from meet(), or a list of these"),
         (("a", ["b", A2]), "16.0.0.3 of group 'a' is on two sides of the partition"),
         ((NetworkPeer("a", "16.0.0.77"),), "NetworkPeer(group='a', address='16.0.0.77'"),
     ],
