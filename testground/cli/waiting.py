@@ -100,7 +100,11 @@ class _Sequence:
             if not self.wait:
                 _warn_unwritten(self.session, self.choices.write_to)
                 break
-            task = _follow(self.session, self.daemon, task_id, f"run {run_id} {task_id}")
+            try:
+                task = _follow(self.session, self.daemon, task_id, f"run {run_id} {task_id}")
+            except CanceledError:
+                self._tell_what_is_left(task_id)
+                raise
             self.session.output.log("info", f"finished run with ID: {task_id}")
             self.finished.append((run_id, task))
             self._keep_artifacts(task)
@@ -138,6 +142,13 @@ class _Sequence:
             self.job = self.job.with_artifacts(_built(self.job.composition, task.composition))
         if len(self.finished) == 1 and self.choices.write_to is not None:
             _write_back(self.session, self.choices.write_to, self.job.composition)
+
+    def _tell_what_is_left(self, task_id: str) -> None:
+        """Of a run that came to no result, but whose instances may have started."""
+        if self.choices.collect:
+            runner = self.job.composition.global_.runner
+            command = f"testground collect {task_id} --runner {runner}"
+            self.session.output.note(f"nothing was collected; what its instances wrote, if any started: {command}")
 
     def _collect(self, run_id: str, task_id: str) -> None:
         name = self.choices.collect_file or task_id

@@ -295,6 +295,7 @@ def test_l2_a_broken_build_ends_all_runs(cli: Any, fake_daemon: Any) -> None:
     fake_daemon.result("/logs", task(state="canceled", result=None, error="task of type run cancelled: broken"))
     result = cli("run", "c", "-f", "c.toml", "--wait", "--collect", "--result-file=r.csv")
     assert (result.status, result.lines[-1]) == (1, "task of type run cancelled: broken")
+    assert f"if any started: testground collect {ID} --runner local:exec\n" in result.err
     assert len(fake_daemon.sent("/run")) == 1
     with Path("r.csv").open(newline="") as file:
         rows = list(csv.reader(file))
