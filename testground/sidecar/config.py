@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from testground.errors import NetworkError
 from testground.sidecar import reading
-from testground.sidecar.reading import Reader, bounded, percentage, text, truth
+from testground.sidecar.reading import Reader, bounded, percentage, quoted, shortened, text, truth, wrong
 
 Subnet = IPv4Network | IPv6Network
 T = TypeVar("T")
@@ -120,39 +120,45 @@ def parse(payload: object) -> NetworkConfig:
 def _network(name: str, value: object) -> str:
     found = text(name, value)
     if found != DEFAULT_NETWORK:
-        raise ValueError(f"{name}: unsupported network: '{found}'; there is '{DEFAULT_NETWORK}' only")
+        raise ValueError(f"{name}: unsupported network: {quoted(found)}; there is '{DEFAULT_NETWORK}' only")
     return found
 
 
-def _cidr(read: Callable[[str], T]) -> Reader[T]:
+def _cidr(read: Callable[[str], T], example: str, hint: Callable[[str], str]) -> Reader[T]:
+    """`hint` tells an address without a mask how to have one."""
+
     def cidr(name: str, value: object) -> T:
         if not isinstance(value, str):
-            raise ValueError(f"{name}: a string such as '16.0.0.9/32' is needed")
+            raise wrong(name, f"a string such as '{example}'", value)
         if "/" not in value:
-            raise ValueError(f"{name}: '{value}' has no mask; one address is '{value}/{128 if ':' in value else 32}'")
+            raise ValueError(f"{name}: {quoted(value)} has no mask; {hint(shortened(value))}")
+        if "%" in value:
+            raise ValueError(f"{name}: {quoted(value)} has a scope ('%'); an address without one is needed")
         try:
             return read(value)
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+            raise ValueError(f"{name}: {quoted(value)}: {shortened(str(error))}") from error
 
     return cidr
 
 
-def _address(read: Callable[[str], T]) -> Reader[T | None]:
+def _address(read: Callable[[str], T], example: str) -> Reader[T | None]:
     """An empty text is none."""
-    return lambda name, value: None if value == "" else _cidr(read)(name, value)
+    mask = example.partition("/")[2]
+    cidr = _cidr(read, example, lambda value: f"it could be {value + '/' + mask!r}")
+    return lambda name, value: None if value == "" else cidr(name, value)
 
 
 def _filter(name: str, value: object) -> Filter:
     if isinstance(value, bool) or value not in (0, 1, 2):
-        raise ValueError(f"{name}: 0 (accept), 1 (reject) or 2 (drop) is needed")
+        raise wrong(name, "0 (accept), 1 (reject) or 2 (drop)", value)
     return Filter(value)
 
 
 def _bandwidth(name: str, value: object) -> int:
-    found = bounded(0, FASTEST)(name, value)
+    found = bounded(0, FASTEST, "bits per second")(name, value)
     if 0 < found < SLOWEST:
-        raise ValueError(f"{name}: at least {SLOWEST} bits per second are needed, or 0 for no limit")
+        raise wrong(name, f"0 for no limit, or at least {SLOWEST}", value, "bits per second")
     return found
 
 
@@ -169,7 +175,7 @@ def _ingress(name: str, value: object) -> LinkShape:
 
 def _rules(name: str, value: object) -> tuple[LinkRule, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{name}: a list is needed")
+        raise wrong(name, "a list", value)
     return tuple(_rule(f"{name}[{at}]", item) for at, item in enumerate(value))
 
 
@@ -187,11 +193,15 @@ def _consistent(name: str, members: dict[str, Any]) -> dict[str, Any]:
     return members
 
 
-_SUBNET: Reader[Subnet] = _cidr(lambda value: ipaddress.ip_interface(value).network)
+_SUBNET: Reader[Subnet] = _cidr(
+    lambda value: ipaddress.ip_interface(value).network,
+    "16.0.0.9/32",
+    lambda value: f"one address is {value + ('/128' if ':' in value else '/32')!r}",
+)
 _PERCENTAGES = ("loss", "corrupt", "corrupt_corr", "reorder", "reorder_corr", "duplicate", "duplicate_corr")
 _SHAPE: Mapping[str, Reader[Any]] = {
-    "latency": bounded(0, LONGEST),
-    "jitter": bounded(0, WIDEST),
+    "latency": bounded(0, LONGEST, "nanoseconds"),
+    "jitter": bounded(0, WIDEST, "nanoseconds"),
     "bandwidth": _bandwidth,
     "filter": _filter,
     **dict.fromkeys(_PERCENTAGES, percentage),
@@ -199,8 +209,8 @@ _SHAPE: Mapping[str, Reader[Any]] = {
 _RULE: Mapping[str, Reader[Any]] = {**_SHAPE, "subnet": _SUBNET}
 _CONFIG: Mapping[str, Reader[Any]] = {
     "network": _network,
-    "IPv4": _address(IPv4Interface),
-    "IPv6": _address(IPv6Interface),
+    "IPv4": _address(IPv4Interface, "16.0.1.1/16"),
+    "IPv6": _address(IPv6Interface, "fd00::2/64"),
     "enable": truth,
     "default": _shape,
     "ingress": _ingress,

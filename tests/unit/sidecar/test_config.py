@@ -140,25 +140,28 @@ def test_every_policy_but_one_denies(policy):
         ({"network": "other"}, "network: unsupported network: 'other'"),
         ({"network": 5}, "network: a string is needed"),
         ({"enable": 1}, "enable: true or false is needed"),
-        ({"IPv4": "16.0.0.9"}, "IPv4: '16.0.0.9' has no mask; one address is '16.0.0.9/32'"),
+        ({"IPv4": "16.0.0.9"}, "IPv4: '16.0.0.9' has no mask; it could be '16.0.0.9/16'"),
         ({"IPv4": "fd00::1/64"}, "IPv4: "),
-        ({"IPv4": {"IP": "16.0.0.1", "Mask": "//8AAA=="}}, "IPv4: a string such as '16.0.0.9/32' is needed"),
+        (
+            {"IPv4": {"IP": "16.0.0.1", "Mask": "//8AAA=="}},
+            "IPv4: a string such as '16.0.1.1/16' is needed; it is an object",
+        ),
         ({"IPv6": "16.0.0.9/16"}, "IPv6: "),
-        ({"default": 7}, "default: a table is needed"),
-        ({"default": {"latency": 1.5}}, "default.latency: a whole number is needed"),
-        ({"default": {"latency": -1}}, "default.latency: at least 0 is needed"),
-        ({"default": {"jitter": "5ms"}}, "default.jitter: a whole number is needed"),
-        ({"default": {"bandwidth": -1}}, "default.bandwidth: at least 0 is needed"),
-        ({"default": {"loss": 100.5}}, "default.loss: at most 100"),
-        ({"default": {"loss": "5"}}, "default.loss: a number is needed"),
+        ({"default": 7}, "default: a JSON object is needed; it is 7"),
+        ({"default": {"latency": 1.5}}, "default.latency: a whole number is needed, in nanoseconds; it is 1.5"),
+        ({"default": {"latency": -1}}, "default.latency: at least 0 is needed, in nanoseconds; it is -1"),
+        ({"default": {"jitter": "5ms"}}, "default.jitter: a whole number is needed, in nanoseconds; it is '5ms'"),
+        ({"default": {"bandwidth": -1}}, "default.bandwidth: at least 0 is needed, in bits per second; it is -1"),
+        ({"default": {"loss": 100.5}}, "default.loss: at most 100 is needed, in percent; it is 100.5"),
+        ({"default": {"loss": "5"}}, "default.loss: a number is needed, in percent; it is '5'"),
         ({"default": {"corrupt_corr": -0.1}}, "default.corrupt_corr: at least 0"),
         ({"default": {"filter": 3}}, "default.filter: 0 (accept), 1 (reject) or 2 (drop) is needed"),
-        ({"default": {"filter": True}}, "default.filter: 0 (accept)"),
+        ({"default": {"filter": True}}, "default.filter: 0 (accept), 1 (reject) or 2 (drop) is needed; it is true"),
         ({"default": {"latency": 4_294_967_295_001}}, "default.latency: at most 4294967295000 is needed"),
         ({"default": {"latency": 1, "jitter": 2**31}}, "default.jitter: at most 2147483647 is needed"),
         (
             {"default": {"bandwidth": 1}},
-            "default.bandwidth: at least 202 bits per second are needed, or 0 for no limit",
+            "default.bandwidth: 0 for no limit, or at least 202 is needed, in bits per second; it is 1",
         ),
         ({"default": {"bandwidth": 2**64}}, "default.bandwidth: at most 18446744073709551615 is needed"),
         ({"default": {"bandwidth": 1e300}}, "default.bandwidth: at most 18446744073709551615 is needed"),
@@ -167,18 +170,32 @@ def test_every_policy_but_one_denies(policy):
         ({"default": {"reorder": 5}}, "default.reorder: without a latency there is nothing to overtake"),
         ({"default": {"reorder": 5, "jitter": 1}}, "default.reorder: without a latency"),
         ({"rules": [{"subnet": "16.0.0.9/32", "reorder": 5}]}, "rules[0].reorder: without a latency"),
-        ({"rules": {}}, "rules: a list is needed"),
+        ({"rules": {}}, "rules: a list is needed; it is an object"),
         ({"rules": [{"filter": 2}]}, "rules[0].subnet: "),
+        ({"IPv6": "fd00::2"}, "IPv6: 'fd00::2' has no mask; it could be 'fd00::2/64'"),
+        ({"IPv6": "fd00::1%eth0/64"}, "IPv6: 'fd00::1%eth0/64' has a scope ('%'); an address without one is needed"),
+        ({"rules": [{"subnet": "fd00::1%eth0/64"}]}, "rules[0].subnet: 'fd00::1%eth0/64' has a scope"),
+        ({"rules": [{"subnet": "16.0.0.9"}]}, "rules[0].subnet: '16.0.0.9' has no mask; one address is '16.0.0.9/32'"),
+        ({"rules": [{"subnet": "fd00::9"}]}, "rules[0].subnet: 'fd00::9' has no mask; one address is 'fd00::9/128'"),
         ({"rules": [{"subnet": "16.0.0.9/33"}]}, "rules[0].subnet: "),
         ({"rules": [{"subnet": "16.0.0.9/32"}, {"subnet": "x"}]}, "rules[1].subnet: 'x' has no mask"),
-        ({"rules": [None]}, "rules[0]: "),
-        ({"callback_state": 1}, "callback_state: a string is needed"),
+        ({"rules": [None]}, "rules[0]: a JSON object is needed; it is null"),
+        ({"callback_state": 1}, "callback_state: a string is needed; it is 1"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(members, message):
     with pytest.raises(NetworkError) as refusal:
         parse({"network": "default", "enable": True} | members)
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", ["x" * 30_000, "x" * 30_000 + "/8", [[]] * 10_000, 10**4000, "\ud800" * 9])
+@pytest.mark.parametrize("name", ["network", "IPv4", "enable", "default", "rules"])
+def test_values_never_make_a_long_message(name, value):
+    with pytest.raises(NetworkError) as refusal:
+        parse({"network": "default", name: value})
+    assert len(str(refusal.value)) < 500
+    str(refusal.value).encode()
 
 
 @pytest.mark.parametrize("payload", [None, [], "default", 1])
