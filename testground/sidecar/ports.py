@@ -6,6 +6,7 @@ What instances say to each other goes by the hub, so its end of a link sends wha
 from __future__ import annotations
 
 import errno
+import select
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ _DETOUR_NAME = "cut"
 _DETOUR, _DETOUR_PORT = 20_000, 20_001
 """Interface indices in the hub, among those of `topology`."""
 
-_SETTLE_SECONDS, _SETTLE_PAUSE = 3.0, 0.0002
+_SETTLE_SECONDS = 3.0
+_NEWS_BYTES = 1 << 16
 _FORWARDING = {"disable_ipv6": "0", "accept_ra": "0", "forwarding": "1"}
 
 
@@ -65,11 +67,16 @@ class Ports:
 
     def settle(self, index: int) -> None:
         """Wait until the port `index` sends, once its other end is up: the kernel takes notice in its own time."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        while not self._sends(index):
-            if time.monotonic() > deadline:
-                raise TimeoutError(errno.ETIMEDOUT, "the other end of the link does not notice")
-            time.sleep(_SETTLE_PAUSE)
+        if self._sends(index):
+            return
+        with self._kernel.inside(rtsocket.open_news_of_links) as news:
+            deadline = time.monotonic() + _SETTLE_SECONDS
+            while not self._sends(index):
+                left = deadline - time.monotonic()
+                if left <= 0 or not select.select([news], [], [], left)[0]:
+                    raise TimeoutError(errno.ETIMEDOUT, "the other end of the link does not notice")
+                with rtsocket.tolerated(errno.ENOBUFS):  # more news than it could keep
+                    news.recv(_NEWS_BYTES)
 
     def close(self) -> None:
         if self._connected is not None:

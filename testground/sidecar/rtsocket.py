@@ -29,6 +29,7 @@ _ERROR, _DONE = 2, 3
 _ACK_TLVS = 0x200
 _EXT_ACK_MESSAGE = 1
 _SECONDS = 5
+_NEWS_OF_LINKS = 1
 
 T = TypeVar("T")
 
@@ -126,6 +127,13 @@ def tolerated(number: int) -> Iterator[None]:
     except OSError as error:
         if error.errno != number:
             raise
+
+
+def open_news_of_links() -> socket.socket:
+    """A socket that receives something whenever a link of the namespace changes."""
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    opened.bind((0, _NEWS_OF_LINKS))
+    return opened
 
 
 def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

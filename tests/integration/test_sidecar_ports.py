@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ if sys.platform != "linux":
 
 from testground.errors import NetworkError
 from testground.sidecar import ports, topology
-from testground.sidecar.peer import Peer
+from testground.sidecar.peer import SECONDS, Peer
 from tests.integration.test_sidecar_instance import LEAST, MOST, SILENCE, kernel_has_netem, rate, reaches
 from tests.networks import networks
 
@@ -212,6 +213,31 @@ def test_a_link_that_is_plugged_in_again_carries_the_very_next_packet(three, mon
     monkeypatch.setattr(ports, "_SETTLE_SECONDS", 0)
     with pytest.raises(TimeoutError, match="the other end of the link does not notice"):
         here.instance._port.settle()
+
+
+def test_who_waits_for_a_link_hears_that_it_is_up(three, monkeypatch):
+    """From the kernel, once: nobody asks it again and again."""
+    here, _, _ = three
+    asked = threading.Event()
+    sends, times = ports.Ports._sends, []
+
+    def ask(hub, index):
+        times.append(index)
+        found = sends(hub, index)
+        if len(times) == 2:  # it has subscribed by now, and waits
+            asked.set()
+        return found
+
+    here.apply(enable=False)
+    monkeypatch.setattr(ports.Ports, "_sends", ask)
+    with ThreadPoolExecutor(1) as threads:
+        settled = threads.submit(here.instance._port.settle)
+        assert asked.wait(SECONDS)
+        here.instance._data.set_up(True)
+        settled.result(SECONDS)
+    assert len(times) <= 6, "a link that comes up is a few pieces of news"
+    monkeypatch.undo()
+    here.apply()
 
 
 def test_an_instance_is_found_wherever_it_moves_while_what_it_receives_is_shaped(three):
