@@ -31,6 +31,7 @@ from testground.sdk.network import NETWORK_INITIALIZED
 from testground.sidecar import addressing
 from testground.sidecar.accuracy import measure
 from testground.sidecar.client import Change, Sidecar, SidecarError, open_sidecar
+from testground.sidecar.misspelt import MOST_WARNINGS
 from testground.sync.service import Member
 
 SERVICES = str(addressing.CONTROL[1])
@@ -61,6 +62,7 @@ class IsolatedNetwork(HostNetwork):
             str(addressing.CONTROL[addressing.FIRST_HOST + number]): member for number, member in enumerate(members)
         }
         self._homes: dict[Member, int] = {}
+        self._warned: set[str] = set()
         self._files: Mapping[str, Path] = {}
         self._sidecar: Sidecar
         self._way_out: WayOut
@@ -128,9 +130,18 @@ class IsolatedNetwork(HostNetwork):
     def _configured(self, member: Member, answer: Callable[[str], None], change: Change) -> None:
         if change.address:
             self._move(member, change.address)
+        for warning in change.warnings:
+            self._warn(member, warning)
         answer(f"network configuration refused: {change.error}" if change.error else "")
         if change.state:
             self._signal(member, change.state)
+
+    def _warn(self, member: Member, warning: str) -> None:
+        """Once in a run, whoever else does the same."""
+        if warning not in self._warned and len(self._warned) < MOST_WARNINGS:
+            self._warned.add(warning)
+            instance = f"{member.group}[{member.index}]"
+            self._run.output.warn(f"local:exec: network configuration: {warning}", instance=instance)
 
     def _move(self, member: Member, address: str) -> None:
         """The instances find each other by name where they are now."""

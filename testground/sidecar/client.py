@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -50,6 +50,8 @@ class Change:
     """Its callback state."""
     address: str = ""
     """The instance's IPv4 address in the data network, if that is another one now."""
+    warnings: Sequence[str] = ()
+    """What the configuration says that nothing reads."""
 
 
 class Sidecar:
@@ -103,7 +105,14 @@ class Sidecar:
         """Change an instance's network; `config` is JSON."""
 
         def heard(answer: Answer, _: list[int]) -> None:
-            done(Change(answer.get("error", ""), answer.get("state", ""), answer.get("address", "")))
+            done(
+                Change(
+                    answer.get("error", ""),
+                    answer.get("state", ""),
+                    answer.get("address", ""),
+                    answer.get("warnings", ()),
+                )
+            )
 
         self._conversation.ask({"host": hostname, "config": config}, heard)
 

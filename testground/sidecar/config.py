@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 DEFAULT_NETWORK = "default"
 ALLOW_ALL = "allow_all"
+DENY_ALL = "deny_all"
+"""So does every other policy."""
 
 LONGEST = (2**32 - 1) * 1000
 """Nanoseconds, 71 minutes: where the original's links end, which says nothing of it."""
@@ -109,7 +111,7 @@ class NetworkConfig:
 def parse(payload: object) -> NetworkConfig:
     """The published JSON value. Raises `NetworkError` that names the member."""
     try:
-        members = reading.members("", payload, _CONFIG)
+        members = reading.members("", payload, CONFIG)
         if "network" not in members:
             _network("network", "")
         return NetworkConfig(**members)
@@ -163,7 +165,7 @@ def _bandwidth(name: str, value: object) -> int:
 
 
 def _shape(name: str, value: object) -> LinkShape:
-    return LinkShape(**_consistent(name, reading.members(name, value, _SHAPE)))
+    return LinkShape(**_consistent(name, reading.members(name, value, SHAPE)))
 
 
 def _ingress(name: str, value: object) -> LinkShape:
@@ -180,7 +182,7 @@ def _rules(name: str, value: object) -> tuple[LinkRule, ...]:
 
 
 def _rule(name: str, value: object) -> LinkRule:
-    members = reading.members(name, value, _RULE)
+    members = reading.members(name, value, RULE)
     if "subnet" not in members:
         members["subnet"] = _SUBNET(f"{name}.subnet", None)
     return LinkRule(**_consistent(name, members))
@@ -199,15 +201,16 @@ _SUBNET: Reader[Subnet] = _cidr(
     lambda value: f"one address is {value + ('/128' if ':' in value else '/32')!r}",
 )
 _PERCENTAGES = ("loss", "corrupt", "corrupt_corr", "reorder", "reorder_corr", "duplicate", "duplicate_corr")
-_SHAPE: Mapping[str, Reader[Any]] = {
+# The members that there are, in the spelling of the SDKs.
+SHAPE: Mapping[str, Reader[Any]] = {
     "latency": bounded(0, LONGEST, "nanoseconds"),
     "jitter": bounded(0, WIDEST, "nanoseconds"),
     "bandwidth": _bandwidth,
     "filter": _filter,
     **dict.fromkeys(_PERCENTAGES, percentage),
 }
-_RULE: Mapping[str, Reader[Any]] = {**_SHAPE, "subnet": _SUBNET}
-_CONFIG: Mapping[str, Reader[Any]] = {
+RULE: Mapping[str, Reader[Any]] = {**SHAPE, "subnet": _SUBNET}
+CONFIG: Mapping[str, Reader[Any]] = {
     "network": _network,
     "IPv4": _address(IPv4Interface, "16.0.1.1/16"),
     "IPv6": _address(IPv6Interface, "fd00::2/64"),

@@ -15,7 +15,7 @@ from typing import Any
 
 from testground.drivers import launcher
 from testground.errors import NetworkError
-from testground.sidecar import config
+from testground.sidecar import config, misspelt
 from testground.sidecar.reactor import Instance, LinkInfo
 from testground.sidecar.topology import Hub, Space, TopologyError
 
@@ -92,7 +92,7 @@ class Server:
         except NetworkError as error:
             return {"error": str(error)}
         moved = {"address": str(instance.ipv4)} if instance.ipv4 != before else {}
-        return {"state": change.callback_state, **moved}
+        return {"state": change.callback_state, "warnings": misspelt.warnings(payload), **moved}
 
     def _instance(self, host: str) -> Instance:
         space = self._spaces[host]

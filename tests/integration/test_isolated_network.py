@@ -381,6 +381,29 @@ async def test_a_number_that_no_machine_number_holds(isolated):
     assert "default.loss: at most 100 is needed" in noted(isolated, "refusal")
 
 
+async def test_members_that_nothing_reads_are_told_once_and_change_nothing(isolated):
+    await succeed(
+        isolated,
+        """
+for number in (1, 2):
+    await configure(init, state=f"done{number}-{init.global_seq}", callback_target=1, latency=5,
+        default={"bandwith": 5}, rules=[{"subnet": "16.0.0.9/32", "fliter": 2}], routing_policy="nonsense")
+await configure(init, state=f"many-{init.global_seq}", **{f"extra{number}": 1 for number in range(50)})
+""",
+    )
+    warnings = [line for line in isolated.notes.text.splitlines() if line.startswith("WARN")]
+    start = "WARN local:exec: network configuration: "
+    assert all(line.startswith(start) and line.endswith(("'g[0]'}", "'g[1]'}")) for line in warnings)
+    told = [line.removeprefix(start).partition(" {")[0] for line in warnings]
+    assert told[0] == "routing_policy 'nonsense' counts as 'deny_all'; there is: allow_all, deny_all"
+    assert told[1].startswith("unknown member 'latency'; there is: IPv4, ")
+    assert told[2:4] == [
+        "unknown member 'default.bandwith'; did you mean 'bandwidth'?",
+        "unknown member 'rules[].fliter'; did you mean 'filter'?",
+    ]
+    assert len(told) == len(set(told)) == 20
+
+
 async def test_configurations_of_one_instance_are_applied_in_their_order(isolated):
     await succeed(
         isolated,
