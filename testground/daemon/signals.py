@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -44,13 +45,32 @@ def setting(stop: anyio.Event) -> Iterator[None]:
         timer.start()
         stop.set()
 
-    before = [(number, signal.signal(number, handle)) for number in _wanted()]
-    try:
-        yield
-    finally:
-        timer.cancel()
-        for number, handler in before:
-            signal.signal(number, handler)
+    with _waking(loop):
+        before = [(number, signal.signal(number, handle)) for number in _wanted()]
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for number, handler in before:
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Have signals wake the loop. One that comes just before it goes to sleep would be handled when it wakes by itself,
+    which is never when there is nothing to do.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for end in (ours, theirs):
+            end.setblocking(False)
+        loop.add_reader(ours, ours.recv, 64)
+        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove_reader(ours)
 
 
 def _wanted() -> tuple[signal.Signals, ...]:
