@@ -6,7 +6,6 @@ What instances say to each other goes by the hub, so its end of a link sends wha
 from __future__ import annotations
 
 import errno
-import select
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -72,11 +71,12 @@ class Ports:
         with self._kernel.inside(rtsocket.open_news_of_links) as news:
             deadline = time.monotonic() + _SETTLE_SECONDS
             while not self._sends(index):
-                left = deadline - time.monotonic()
-                if left <= 0 or not select.select([news], [], [], left)[0]:
-                    raise TimeoutError(errno.ETIMEDOUT, "the other end of the link does not notice")
-                with rtsocket.tolerated(errno.ENOBUFS):  # more news than it could keep
-                    news.recv(_NEWS_BYTES)
+                news.settimeout(max(deadline - time.monotonic(), 0))
+                try:
+                    with rtsocket.tolerated(errno.ENOBUFS):  # more news than it could keep
+                        news.recv(_NEWS_BYTES)
+                except (TimeoutError, BlockingIOError):  # which is what a timeout of 0 raises
+                    raise TimeoutError(errno.ETIMEDOUT, "the other end of the link does not notice") from None
 
     def close(self) -> None:
         if self._connected is not None:

@@ -6,10 +6,12 @@ is gone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -18,6 +20,8 @@ from testground.errors import NetworkError
 from testground.sidecar import config, misspelt
 from testground.sidecar.reactor import Instance, LinkInfo
 from testground.sidecar.topology import Hub, Space, TopologyError
+
+_MOST_READ = 1 << 16
 
 
 class Server:
@@ -28,13 +32,15 @@ class Server:
         self._instances: dict[str, Instance] = {}
         self._taken: dict[Any, str] = {}
         self._hosts: list[IPv4Address] = []
+        self._unready: deque[str] = deque()
+        """Hosts of whose links nothing is known yet."""
         self._led_out = False
         self._lent: list[socket.socket] = []
         """Sockets that are the daemon's once it has them."""
 
     def serve(self) -> None:
-        """Answer requests in their order until the connection closes."""
-        for line in _lines(self._connection):
+        """Answer requests in their order until the connection closes; between them, get ready for the next."""
+        for line in _lines(self._connection, self._get_ready):
             request = json.loads(line)
             answer, descriptors = self._carry_out(request)
             say(self._connection, {"id": request["id"], **answer}, descriptors)
@@ -60,6 +66,7 @@ class Server:
     def _add(self, host: str, number: int) -> tuple[dict[str, Any], list[int]]:
         space = self._hub.add(number)
         self._spaces[host], self._numbers[host] = space, number
+        self._unready.append(host)
         self._taken[space.data.ip] = host
         return {}, [space.netns]
 
@@ -93,6 +100,16 @@ class Server:
             return {"error": str(error)}
         moved = {"address": str(instance.ipv4)} if instance.ipv4 != before else {}
         return {"state": change.callback_state, "warnings": misspelt.warnings(payload), **moved}
+
+    def _get_ready(self) -> bool:
+        """Once all are there, look at the links of one: its first change would wait for that. Whether there was one."""
+        if len(self._spaces) < self._hub.instances or not self._unready:
+            return False
+        host = self._unready.popleft()
+        if host not in self._instances:
+            with contextlib.suppress(NetworkError):  # whoever asks for a change shall hear it
+                self._instance(host)
+        return True
 
     def _instance(self, host: str) -> Instance:
         space = self._spaces[host]
@@ -134,6 +151,17 @@ def refused(error: launcher.Failed) -> str:
     return f"this machine refuses {step} ({os.strerror(number)})"
 
 
-def _lines(connection: socket.socket) -> Iterator[bytes]:
-    with connection.makefile("rb") as file:
-        yield from file
+def _lines(connection: socket.socket, idle: Callable[[], bool]) -> Iterator[bytes]:
+    """While nothing comes, `idle` is called for as long as it has something to do."""
+    received = b""
+    while True:
+        try:
+            data = connection.recv(_MOST_READ, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            if idle():
+                continue
+            data = connection.recv(_MOST_READ)
+        if not data:
+            return
+        *lines, received = (received + data).split(b"\n")
+        yield from lines
