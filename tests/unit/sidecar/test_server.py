@@ -41,3 +41,22 @@ def test_json_that_cannot_be_read(ask, text):
     first, second = ask({"host": "known", "config": text}, {"host": "other", "config": "{}"})
     assert "the network configuration cannot be read" in first["error"]
     assert second["error"] == "other has not started yet"
+
+
+def test_instances_are_looked_at_while_nobody_asks_for_anything(monkeypatch):
+    """Before their first change, which then need not wait for that."""
+    ours, theirs = socket.socketpair()
+    looked_at = []
+
+    def look(server, host):
+        looked_at.append(host)
+        if len(looked_at) == NoHub.instances:
+            ours.shutdown(socket.SHUT_WR)
+
+    monkeypatch.setattr(Server, "_instance", look)
+    with ours, theirs:
+        server = Server(theirs, NoHub())
+        server._spaces["known"] = None
+        server._unready.append("known")
+        server.serve()
+    assert looked_at == ["known"]
